@@ -1,0 +1,11 @@
+//! Floor 0, the medicine: measurements in, findings out.
+//!
+//! Knows numbers, words and dates. It must not know FHIR, JSON, HTTP, SQL, the clock or the
+//! environment; `tests/floors.rs` holds it to that.
+
+pub mod analyte;
+pub mod assessment;
+pub mod quantity;
+pub mod time;
+pub mod timeline;
+pub mod truth;

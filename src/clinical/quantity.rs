@@ -1,0 +1,142 @@
+//! A measured amount as an interval of exact decimals, so that `<0.1` is a value like any other.
+
+use rust_decimal::Decimal;
+
+use super::truth::Truth;
+
+/// One end of an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// The number at this end.
+    pub value: Decimal,
+    /// Whether the number itself belongs to the interval.
+    pub closed: bool,
+}
+
+/// All values that a result as sent can stand for: one number, or what a comparator leaves open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    /// Lower end; `None`: unbounded below.
+    pub low: Option<End>,
+    /// Upper end; `None`: unbounded above.
+    pub high: Option<End>,
+}
+
+impl Interval {
+    /// Exactly `value`.
+    pub fn exact(value: Decimal) -> Self {
+        let end = Some(End {
+            value,
+            closed: true,
+        });
+        Self {
+            low: end,
+            high: end,
+        }
+    }
+
+    /// `<value` of something that cannot be negative: `[0, value)`.
+    pub fn below(value: Decimal) -> Self {
+        Self {
+            low: Some(End {
+                value: Decimal::ZERO,
+                closed: true,
+            }),
+            high: Some(End {
+                value,
+                closed: false,
+            }),
+        }
+    }
+
+    /// `<=value`: `[0, value]`.
+    pub fn at_most(value: Decimal) -> Self {
+        Self {
+            low: Some(End {
+                value: Decimal::ZERO,
+                closed: true,
+            }),
+            high: Some(End {
+                value,
+                closed: true,
+            }),
+        }
+    }
+
+    /// `>value`: `(value, inf)`.
+    pub fn above(value: Decimal) -> Self {
+        Self {
+            low: Some(End {
+                value,
+                closed: false,
+            }),
+            high: None,
+        }
+    }
+
+    /// `>=value`: `[value, inf)`.
+    pub fn at_least(value: Decimal) -> Self {
+        Self {
+            low: Some(End {
+                value,
+                closed: true,
+            }),
+            high: None,
+        }
+    }
+
+    /// The number, if there is only one.
+    pub fn as_exact(&self) -> Option<Decimal> {
+        match (self.low, self.high) {
+            (Some(low), Some(high)) if low.value == high.value && low.closed && high.closed => {
+                Some(low.value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the value is below `limit`; unknown when the interval does not decide it.
+    pub fn is_below(&self, limit: Decimal) -> Truth {
+        if self
+            .high
+            .is_some_and(|high| high.value < limit || (high.value == limit && !high.closed))
+        {
+            Truth::True
+        } else if self.low.is_some_and(|low| low.value >= limit) {
+            Truth::False
+        } else {
+            Truth::Unknown
+        }
+    }
+
+    /// Whether the value is above `limit`; unknown when the interval does not decide it.
+    pub fn is_above(&self, limit: Decimal) -> Truth {
+        if self
+            .low
+            .is_some_and(|low| low.value > limit || (low.value == limit && !low.closed))
+        {
+            Truth::True
+        } else if self.high.is_some_and(|high| high.value <= limit) {
+            Truth::False
+        } else {
+            Truth::Unknown
+        }
+    }
+
+    /// Both ends times a positive `factor`; `None` when the product does not fit a decimal.
+    pub fn scaled(&self, factor: Decimal) -> Option<Self> {
+        let scale = |end: Option<End>| match end {
+            None => Some(None),
+            Some(end) => end.value.checked_mul(factor).map(|value| {
+                Some(End {
+                    value,
+                    closed: end.closed,
+                })
+            }),
+        };
+        Some(Self {
+            low: scale(self.low)?,
+            high: scale(self.high)?,
+        })
+    }
+}

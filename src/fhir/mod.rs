@@ -1,0 +1,7 @@
+//! Floor 1, translation: FHIR in, FHIR out. No network, no database, no clock.
+
+pub mod outcome;
+pub mod read;
+pub mod submission;
+pub mod tree;
+pub mod write;

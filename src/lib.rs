@@ -1,0 +1,4 @@
+//! marrowflag: blood counts in, suspected bone-marrow-failure patterns out.
+
+pub mod clinical;
+pub mod fhir;

@@ -1,0 +1,3 @@
+//! The `marrowflag` command.
+
+fn main() {}
