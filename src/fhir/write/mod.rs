@@ -116,7 +116,7 @@ pub struct WriteContext<'a> {
     pub inbound: Option<(String, String)>,
     /// Encounter of the index result: a reference as sent, or `system|value`.
     pub encounter: Option<&'a str>,
-    /// ServiceRequests of the index result, in the same two forms.
+    /// Orders (`ServiceRequest`) of the index result, in the same two forms.
     pub based_on: &'a [String],
     /// Fingerprint of the site's code map: part of the configuration that the Device names.
     pub code_map: Option<&'a str>,
@@ -450,3 +450,6 @@ fn linked(kind: &str, sent: &str) -> Option<Value> {
         .any(|character| character.is_whitespace() || character.is_control());
     ((absolute || relative) && fit).then(|| json!({"reference": sent}))
 }
+
+#[cfg(test)]
+mod tests;
