@@ -74,6 +74,7 @@ pub fn clean(text: &str, most: usize) -> String {
             | '\u{200F}'
             | '\u{202A}'..='\u{202E}'
             | '\u{2066}'..='\u{2069}'
+            | '\u{FEFF}'
             | '\u{FFFE}'
             | '\u{FFFF}' => ' ',
             other if other.is_control() => ' ',

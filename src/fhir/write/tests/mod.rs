@@ -4,7 +4,7 @@ mod profiles;
 mod samples;
 mod wording;
 
-use insta::assert_json_snapshot;
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 use time::macros::datetime;
 
@@ -31,6 +31,10 @@ fn only<'r>(resources: &'r [Resource], kind: &str) -> &'r Value {
     let found = of(resources, kind);
     assert_eq!(found.len(), 1, "{kind}");
     &found[0].body
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap()
 }
 
 #[test]
@@ -80,7 +84,7 @@ fn a_severe_pancytopenia_is_written_whole() {
     let mut ctx = context(&key, &subject);
     ctx.inbound = Some(("https://lab.example/bundles".into(), "B-1".into()));
     let bundle = writeback_bundle(&resources(&raised(), &ctx));
-    assert_json_snapshot!("severe_pancytopenia", bundle);
+    assert_snapshot!("severe_pancytopenia", pretty(&bundle));
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn every_switch_shows() {
     let orders = ["https://lab.example/orders|O-1".to_owned()];
     ctx.based_on = &orders;
     let bundle = writeback_bundle(&resources(&raised(), &ctx));
-    assert_json_snapshot!("every_switch", bundle);
+    assert_snapshot!("every_switch", pretty(&bundle));
 }
 
 #[test]
@@ -472,7 +476,7 @@ fn page(assessment: &Assessment) -> String {
 
 #[test]
 fn the_page_of_a_severe_pancytopenia() {
-    insta::assert_snapshot!("page", text::render(&pancytopenia(), true));
+    assert_snapshot!("page", text::render(&pancytopenia(), true));
 }
 
 #[test]

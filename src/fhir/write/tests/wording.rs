@@ -84,7 +84,13 @@ fn check(said: &[String]) {
         for allowed in ALLOWED {
             rest = rest.replace(allowed, "");
         }
-        assert!(!rest.to_lowercase().contains("diagnos"), "{text}");
+        let rest = rest.to_lowercase();
+        assert!(
+            !["diagnosis", "diagnoses", "diagnosed"]
+                .iter()
+                .any(|word| rest.contains(word)),
+            "{text}"
+        );
     }
 }
 
