@@ -2,3 +2,4 @@
 
 pub mod clinical;
 pub mod fhir;
+pub mod store;
