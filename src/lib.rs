@@ -2,4 +2,5 @@
 
 pub mod clinical;
 pub mod fhir;
+pub mod fhir_server;
 pub mod store;

@@ -168,10 +168,9 @@ fn entry_stored(entry: &Value, kind: &str, id: &str) -> Result<Stored, Outcome> 
         let (there, version) = place(location, kind).ok_or(Outcome::LyingSuccess)?;
         stored.note(there, version)?;
     }
-    if let Some(outcome) = entry.pointer("/response/outcome") {
-        if has_error(outcome) {
-            return Err(Outcome::LyingSuccess);
-        }
+    let outcome = entry.pointer("/response/outcome");
+    if outcome.is_some_and(has_error) {
+        return Err(Outcome::LyingSuccess);
     }
     match entry.get("resource") {
         None => {}
@@ -179,11 +178,8 @@ fn entry_stored(entry: &Value, kind: &str, id: &str) -> Result<Stored, Outcome> 
             let there = resource.get("id").and_then(Value::as_str);
             stored.note(there.unwrap_or(id), version_of(resource))?;
         }
-        Some(outcome) if resource_type(outcome) == Some("OperationOutcome") => {
-            if has_error(outcome) {
-                return Err(Outcome::LyingSuccess);
-            }
-        }
+        Some(outcome)
+            if resource_type(outcome) == Some("OperationOutcome") && !has_error(outcome) => {}
         Some(_) => return Err(Outcome::LyingSuccess),
     }
     Ok(stored)
@@ -201,7 +197,7 @@ fn place<'a>(location: &'a str, kind: &str) -> Option<(&'a str, Option<String>)>
     Some((id, version))
 }
 
-/// `meta.versionId` as an ETag.
+/// `meta.versionId` as an `ETag`.
 pub(super) fn version_of(resource: &Value) -> Option<String> {
     resource
         .pointer("/meta/versionId")
@@ -235,8 +231,11 @@ fn has_error(outcome: &Value) -> bool {
 pub(super) fn issue_code(reply: &Reply) -> Option<String> {
     let body = reply.json()?;
     let code = body.pointer("/issue/0/code")?.as_str()?;
-    (code.len() <= 32 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
-        .then(|| code.to_owned())
+    (code.len() <= 32
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
+    .then(|| code.to_owned())
 }
 
 /// What `Reply` is when the status has not been read yet.
@@ -250,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    fn reply(body: impl ToString) -> Reply {
+    fn reply(body: &(impl ToString + ?Sized)) -> Reply {
         Reply {
             status: StatusCode::OK,
             etag: None,
@@ -316,8 +315,9 @@ mod tests {
         let ok = stored(&reply(&flag), "Flag", Some("mf-1")).unwrap();
         assert_eq!(ok.version.as_deref(), Some("W/\"7\""));
         assert!(stored(&reply(""), "Flag", Some("mf-1")).is_ok(), "minimal");
-        let fine = json!({"resourceType": "OperationOutcome", "issue": [{"severity": "information"}]});
-        assert!(stored(&reply(fine), "Flag", Some("mf-1")).is_ok());
+        let fine =
+            json!({"resourceType": "OperationOutcome", "issue": [{"severity": "information"}]});
+        assert!(stored(&reply(&fine), "Flag", Some("mf-1")).is_ok());
         for lie in [
             "<html>login</html>".to_owned(),
             "{\"resourceType\":\"Flag\",\"id\":\"mf-1\"".to_owned(),
@@ -336,20 +336,24 @@ mod tests {
             location: Some("https://f.example/fhir/Flag/other/_history/3".to_owned()),
             ..reply("")
         };
-        assert_eq!(stored(&elsewhere, "Flag", Some("mf-1")), Err(Outcome::LyingSuccess));
+        assert_eq!(
+            stored(&elsewhere, "Flag", Some("mf-1")),
+            Err(Outcome::LyingSuccess)
+        );
         let new = stored(&elsewhere, "Flag", None).unwrap();
         assert_eq!(new.id.as_deref(), Some("other"));
         assert_eq!(new.version.as_deref(), Some("W/\"3\""));
     }
 
     fn bundle(entries: &Value) -> Reply {
-        reply(json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
+        reply(&json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
     }
 
     #[test]
     fn a_transaction_answer_is_checked_entry_by_entry() {
         let sent = [("Device", "d"), ("Flag", "f")];
-        let device = json!({"response": {"status": "201 Created", "location": "Device/d/_history/1"}});
+        let device =
+            json!({"response": {"status": "201 Created", "location": "Device/d/_history/1"}});
         let flag = json!({"response": {"status": "200", "etag": "W/\"2\""}});
         let both = transaction(&bundle(&json!([device, flag])), &sent).unwrap();
         assert_eq!(both[0].version.as_deref(), Some("W/\"1\""));
@@ -358,7 +362,10 @@ mod tests {
             (json!([device]), "missing"),
             (json!([flag, device]), "reordered"),
             (json!([device, {}]), "no response"),
-            (json!([device, {"response": {"status": "soon"}}]), "no status"),
+            (
+                json!([device, {"response": {"status": "soon"}}]),
+                "no status",
+            ),
             (
                 json!([device, {"resource": {"resourceType": "Patient", "id": "f"}, "response": {"status": "200"}}]),
                 "other type",
@@ -374,7 +381,8 @@ mod tests {
                 "{why}"
             );
         }
-        let searchset = reply(json!({"resourceType": "Bundle", "type": "searchset", "entry": [device, flag]}));
+        let searchset =
+            reply(&json!({"resourceType": "Bundle", "type": "searchset", "entry": [device, flag]}));
         assert_eq!(transaction(&searchset, &sent), Err(Outcome::LyingSuccess));
     }
 
@@ -390,7 +398,11 @@ mod tests {
             ("410", Outcome::Conflict),
         ] {
             let entries = json!([device, {"response": {"status": inner}}]);
-            assert_eq!(transaction(&bundle(&entries), &sent), Err(outcome), "{inner}");
+            assert_eq!(
+                transaction(&bundle(&entries), &sent),
+                Err(outcome),
+                "{inner}"
+            );
         }
     }
 }

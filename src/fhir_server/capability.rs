@@ -42,12 +42,13 @@ struct Ability {
 }
 
 impl Ability {
-    fn allows(self, strategy: Strategy) -> bool {
+    /// `identified`: the resource carries a business identifier that a search can find.
+    fn allows(self, strategy: Strategy, identified: bool) -> bool {
         match strategy {
             Strategy::PutId => self.update && self.update_create,
-            Strategy::PutQuery => self.update && self.conditional_update,
-            Strategy::CreateIfNone => self.create && self.conditional_create,
-            Strategy::SearchThenWrite => self.search && (self.create || self.update),
+            Strategy::PutQuery => identified && self.update && self.conditional_update,
+            Strategy::CreateIfNone => identified && self.create && self.conditional_create,
+            Strategy::SearchThenWrite => self.create && (self.search || !identified),
         }
     }
 }
@@ -88,17 +89,17 @@ impl Capability {
     }
 
     /// The best way of writing `kind` that is not among those `refused`; `None`: it is not
-    /// writable.
-    pub fn strategy(&self, kind: &str, refused: &[Strategy]) -> Option<Strategy> {
+    /// writable. A Provenance is not `identified`: it has no identifier to be found by.
+    pub fn strategy(&self, kind: &str, identified: bool, refused: &[Strategy]) -> Option<Strategy> {
         let ability = self.types.get(kind)?;
         Strategy::ALL
             .into_iter()
-            .find(|strategy| ability.allows(*strategy) && !refused.contains(strategy))
+            .find(|strategy| ability.allows(*strategy, identified) && !refused.contains(strategy))
     }
 
     /// Whether it promises any way of writing `kind`.
-    pub fn writable(&self, kind: &str) -> bool {
-        self.strategy(kind, &[]).is_some()
+    pub fn writable(&self, kind: &str, identified: bool) -> bool {
+        self.strategy(kind, identified, &[]).is_some()
     }
 }
 
@@ -165,25 +166,35 @@ mod tests {
         );
         let mut refused = vec![];
         for strategy in Strategy::ALL {
-            assert_eq!(all.strategy("Flag", &refused), Some(strategy));
+            assert_eq!(all.strategy("Flag", true, &refused), Some(strategy));
             refused.push(strategy);
         }
-        assert_eq!(all.strategy("Flag", &refused), None);
-        assert!(all.writable("Flag"), "promised all the same");
+        assert_eq!(all.strategy("Flag", true, &refused), None);
+        assert!(all.writable("Flag", true), "promised all the same");
     }
 
     #[test]
     fn a_flag_without_its_interaction_promises_nothing() {
-        assert!(!of(&["updateCreate", "conditionalUpdate"], &["read"]).writable("Flag"));
-        assert!(!of(&["conditionalCreate"], &["update"]).writable("Flag"));
+        assert!(!of(&["updateCreate", "conditionalUpdate"], &["read"]).writable("Flag", true));
+        assert!(!of(&["conditionalCreate"], &["update"]).writable("Flag", true));
+    }
+
+    #[test]
+    fn what_no_search_can_find_is_put_by_id_or_created_once() {
+        let conditional = of(
+            &["conditionalUpdate", "conditionalCreate"],
+            &["create", "update"],
+        );
+        let way = conditional.strategy("Flag", false, &[]);
+        assert_eq!(way, Some(Strategy::SearchThenWrite));
     }
 
     /// Epic: Flag is read and search only. Oracle Health: there is no Flag.
     #[test]
     fn what_cannot_be_written_is_known() {
         let epic = of(&[], &["read", "search-type"]);
-        assert!(!epic.writable("Flag"));
-        assert!(!epic.writable("Provenance"));
+        assert!(!epic.writable("Flag", true));
+        assert!(!epic.writable("Provenance", false));
         assert!(!epic.transaction(), "batch is not transaction");
     }
 

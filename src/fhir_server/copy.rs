@@ -14,10 +14,7 @@ pub(super) fn for_patient(body: &Value, patient: &str) -> Value {
         return copy;
     };
     if let Some(subject) = resource.get_mut("subject").and_then(Value::as_object_mut) {
-        subject.insert(
-            "reference".to_owned(),
-            json!(format!("Patient/{patient}")),
-        );
+        subject.insert("reference".to_owned(), json!(format!("Patient/{patient}")));
     }
     copy
 }
@@ -56,7 +53,7 @@ fn rewrite(value: &mut Value, remote: &RemoteIds) {
 }
 
 /// `Type/id` with the target's id; a version of ours is dropped, for the target counts its own.
-fn translated(reference: &str, remote: &RemoteIds) -> Option<String> {
+pub(super) fn translated(reference: &str, remote: &RemoteIds) -> Option<String> {
     let ours = reference
         .split_once("/_history/")
         .map_or(reference, |(ours, _)| ours);
@@ -93,6 +90,9 @@ mod tests {
                 "code": {"text": "Device/mf-d"}
             })
         );
-        assert_eq!(with_ids(body.clone(), Some("mf-1"), &RemoteIds::new()), body);
+        assert_eq!(
+            with_ids(body.clone(), Some("mf-1"), &RemoteIds::new()),
+            body
+        );
     }
 }

@@ -26,7 +26,7 @@ pub use self::{
 };
 use crate::store::{
     delivery::Outcome,
-    lease::{Leased, Written},
+    lease::{Item, Leased, Written},
 };
 
 /// How long a CapabilityStatement holds.
@@ -118,7 +118,7 @@ impl FhirServer {
             Some((_, capability)) => kinds
                 .iter()
                 .copied()
-                .filter(|kind| !capability.writable(kind))
+                .filter(|kind| !capability.writable(kind, *kind != "Provenance"))
                 .collect(),
         }
     }
@@ -144,22 +144,28 @@ impl FhirServer {
         }
     }
 
-    fn strategy(&self, capability: &Capability, kind: &str) -> Option<Strategy> {
+    fn strategy(&self, capability: &Capability, item: &Item) -> Option<Strategy> {
         let refused = lock(&self.refused);
-        capability.strategy(kind, refused.get(kind).map_or(&[], Vec::as_slice))
+        let refused = refused.get(&item.kind).map_or(&[][..], Vec::as_slice);
+        capability.strategy(&item.kind, item.identifier.is_some(), refused)
     }
 
     /// Notes that a way of writing was refused; whether another is left.
-    fn refuse(&self, capability: &Capability, kind: &str, strategy: Strategy) -> bool {
+    fn refuse(&self, capability: &Capability, item: &Item, strategy: Strategy) -> bool {
         {
+            let kind = &item.kind;
             let mut refused = lock(&self.refused);
-            let ways = refused.entry(kind.to_owned()).or_default();
+            let ways = refused.entry(kind.clone()).or_default();
             if !ways.contains(&strategy) {
                 ways.push(strategy);
-                tracing::warn!(kind, ?strategy, "the target refuses a way of writing that it promises");
+                tracing::warn!(
+                    kind,
+                    ?strategy,
+                    "the target refuses a way of writing that it promises"
+                );
             }
         }
-        self.strategy(capability, kind).is_some()
+        self.strategy(capability, item).is_some()
     }
 
     /// The address of `segments` below the base.
@@ -201,7 +207,9 @@ fn checked(base: &str) -> Result<Url, SetupError> {
             Err(SetupError::Base("is that of a cloud metadata service"))
         }
         Some(host) if !host.ends_with('.') => Ok(url),
-        _ => Err(SetupError::Base("needs a host name without a dot at its end")),
+        _ => Err(SetupError::Base(
+            "needs a host name without a dot at its end",
+        )),
     }
 }
 

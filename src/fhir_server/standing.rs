@@ -80,7 +80,7 @@ fn same_version(found: &Found, item: &Item) -> bool {
     }
 }
 
-/// The version without what an ETag wraps it in.
+/// The version without what an `ETag` wraps it in.
 fn bare(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
 }
@@ -134,7 +134,9 @@ fn concept(concept: Option<&Value>) -> Value {
 }
 
 fn each(list: Option<&Value>, one: impl Fn(Option<&Value>) -> Value) -> Value {
-    let items = list.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let items = list
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
     items.iter().map(|item| one(Some(item))).collect()
 }
 
@@ -292,7 +294,10 @@ mod tests {
     #[test]
     fn what_a_human_changed_after_this_revision_is_never_outranked() {
         for outranks in [false, true] {
-            assert_eq!(second(flag("b", "inactive", "two"), "W/\"2\"", outranks), CLOSED);
+            assert_eq!(
+                second(flag("b", "inactive", "two"), "W/\"2\"", outranks),
+                CLOSED
+            );
             assert_eq!(
                 second(flag("b", "active", "two"), "W/\"2\"", outranks),
                 Standing::Ours

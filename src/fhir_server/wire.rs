@@ -17,6 +17,8 @@ const FHIR_JSON: HeaderValue =
 /// The same for a server that does not know the parameter (406, 415).
 const PLAIN_FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 /// Azure's finer `Retry-After`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");
@@ -70,15 +72,15 @@ impl Token {
         if token.is_empty() {
             return Err(Outcome::Unauthorized);
         }
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| Outcome::Unauthorized)?;
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Outcome::Unauthorized)?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
 }
 
 /// One call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
@@ -178,11 +180,10 @@ pub(super) async fn exchange(
     envelope: &Envelope<'_>,
     now: OffsetDateTime,
 ) -> Result<Reply, Outcome> {
-    let headers = headers(&call, envelope).ok_or(Outcome::Unforeseen)?;
+    let headers = headers(&call, envelope);
     let mut request = client.request(call.method, call.url).headers(headers);
     if let Some(body) = call.body {
-        let bytes = serde_json::to_vec(body).map_err(|_| Outcome::Unforeseen)?;
-        request = request.body(bytes);
+        request = request.body(body.to_string());
     }
     let mut answer = request.send().await.map_err(|error| failed(&error))?;
     let mut bytes = Vec::new();
@@ -208,7 +209,7 @@ pub(super) async fn exchange(
     })
 }
 
-fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> Option<HeaderMap> {
+fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> HeaderMap {
     let media_type = if envelope.plain_media_type {
         PLAIN_FHIR_JSON
     } else {
@@ -216,11 +217,9 @@ fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> Option<HeaderMap> {
     };
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, media_type.clone());
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(REQUEST_ID, HeaderValue::from_str(envelope.request_id).ok()?);
     headers.insert(
-        CORRELATION_ID,
-        HeaderValue::from_str(envelope.correlation_id).ok()?,
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
     );
     if let Some(authorization) = envelope.authorization {
         headers.insert(header::AUTHORIZATION, authorization.clone());
@@ -230,22 +229,21 @@ fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> Option<HeaderMap> {
     } else {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
-    if let Some(version) = call.if_match {
-        headers.insert(header::IF_MATCH, HeaderValue::from_str(version).ok()?);
+    // A value that cannot stand in a header (an ETag from a strange server) is left out: without
+    // it the write is still a PUT of the same content.
+    let texts = [
+        (REQUEST_ID, Some(envelope.request_id)),
+        (CORRELATION_ID, Some(envelope.correlation_id)),
+        (header::IF_MATCH, call.if_match),
+        (IF_NONE_EXIST, call.if_none_exist.as_deref()),
+        (PREFER, call.prefer),
+    ];
+    for (name, text) in texts {
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(name, value);
+        }
     }
-    if let Some(query) = &call.if_none_exist {
-        headers.insert(
-            HeaderName::from_static("if-none-exist"),
-            HeaderValue::from_str(query).ok()?,
-        );
-    }
-    if let Some(prefer) = call.prefer {
-        headers.insert(
-            HeaderName::from_static("prefer"),
-            HeaderValue::from_static(prefer),
-        );
-    }
-    Some(headers)
+    headers
 }
 
 /// A call without a whole answer: was anything sent?
@@ -335,6 +333,10 @@ mod tests {
         assert_eq!(header.to_str().unwrap(), "Bearer abc");
         assert!(header.is_sensitive(), "it must not be printed");
         std::fs::write(file.path(), "a\nb").unwrap();
-        assert_eq!(token.header().await, Err(Outcome::Unauthorized), "two lines");
+        assert_eq!(
+            token.header().await,
+            Err(Outcome::Unauthorized),
+            "two lines"
+        );
     }
 }
