@@ -4,19 +4,15 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::fhir::write::{self, Resource};
+
 /// Ids on the target by our own `Type/id`.
 pub(super) type RemoteIds = HashMap<String, String>;
 
-/// The copy of `body` whose subject is the target's patient.
-pub(super) fn for_patient(body: &Value, patient: &str) -> Value {
-    let mut copy = body.clone();
-    let Some(resource) = copy.as_object_mut() else {
-        return copy;
-    };
-    if let Some(subject) = resource.get_mut("subject").and_then(Value::as_object_mut) {
-        subject.insert("reference".to_owned(), json!(format!("Patient/{patient}")));
-    }
-    copy
+/// The copy of a stored resource of ours whose subject is the target's patient; `None` when it is
+/// none of ours.
+pub(super) fn for_patient(body: &Value, patient: &str) -> Option<Value> {
+    Resource::stored(body.clone()).map(|resource| write::for_target(&resource, patient))
 }
 
 /// Writes the target's ids into every reference to a resource of ours, and `id` as the own one.
@@ -79,7 +75,7 @@ mod tests {
             ("Device/mf-d".to_owned(), "7".to_owned()),
             ("DiagnosticReport/mf-r".to_owned(), "8".to_owned()),
         ]);
-        let copy = with_ids(for_patient(&body, "42"), None, &remote);
+        let copy = with_ids(for_patient(&body, "42").unwrap(), None, &remote);
         assert_eq!(
             copy,
             json!({

@@ -76,6 +76,20 @@ pub struct Sent {
     pub reply: Option<String>,
 }
 
+impl Sent {
+    /// No request was answered.
+    pub fn nothing(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            items: Vec::new(),
+            http_status: None,
+            outcome_code: None,
+            retry_after: None,
+            reply: None,
+        }
+    }
+}
+
 impl FhirServer {
     /// A server at `base`: http or https, without user, query and fragment.
     pub fn new(base: &str, token: Token, limits: Limits) -> Result<Self, SetupError> {

@@ -134,7 +134,8 @@ impl Sending<'_> {
         }
         let patient = self.patient().await?;
         for draft in &mut drafts {
-            draft.wanted = copy::for_patient(&draft.item.body, &patient);
+            draft.wanted =
+                copy::for_patient(&draft.item.body, &patient).ok_or(Outcome::Unforeseen)?;
         }
         let read_first =
             leased.verify_first || matches!(leased.first, First::Verify | First::Reread);

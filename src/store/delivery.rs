@@ -397,6 +397,17 @@ pub enum Next {
     },
 }
 
+impl Next {
+    /// The target is held, to be probed as often as every held target is.
+    pub fn held(hold: Hold, now: OffsetDateTime) -> Self {
+        Self::Held {
+            hold,
+            at: after(now, PROBE),
+            first: First::Nothing,
+        }
+    }
+}
+
 /// What is known of a delivery when an attempt ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
@@ -431,7 +442,7 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// What a server may ask for: anything outside is brought to the nearer end.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
 /// A held target is probed this often.
-const PROBE: Duration = Duration::from_mins(5);
+pub const PROBE: Duration = Duration::from_mins(5);
 /// After a refused token it is fetched again this often.
 const TOKEN_REFRESH: Duration = Duration::from_mins(1);
 /// Age that counts, at which a delivery expires.
