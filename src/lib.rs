@@ -1,4 +1,7 @@
 //! marrowflag: blood counts in, suspected bone-marrow-failure patterns out.
 
 pub mod clinical;
+pub mod courier;
 pub mod fhir;
+pub mod fhir_server;
+pub mod store;
