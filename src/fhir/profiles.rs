@@ -36,10 +36,16 @@ pub const ALL: &[(&str, &str)] = schemas![
     "blood-count-observation",
     "subject-patient",
     "laboratory-report",
+    "cytopenia-flag",
+    "cytopenia-report",
+    "lineage-observation",
+    "marrowflag-device",
+    "assessment-provenance",
+    "writeback-bundle",
 ];
 
 /// Parts that profiles share, by the same pattern.
-pub const SHARED: &[(&str, &str)] = schemas!["datatypes"];
+pub const SHARED: &[(&str, &str)] = schemas!["datatypes", "output-datatypes"];
 
 /// Bytes a compiled pattern may take.
 const PATTERN_SIZE: usize = 1024 * 1024;
