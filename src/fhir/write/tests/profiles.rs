@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::{Resource, resources, writeback_bundle};
 use super::samples::{change, context, key, raised, subject};
-use crate::clinical::assessment::{FlagState, ReportChange};
+use crate::{
+    clinical::assessment::{FlagState, ReportChange},
+    fhir::submission::Checker,
+};
 
 macro_rules! schemas {
     ($($name:literal),*) => {
@@ -24,6 +27,8 @@ const SCHEMAS: &[(&str, &str)] = schemas![
     "assessment-provenance",
     "writeback-bundle"
 ];
+
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(Vec::new()).unwrap());
 
 static VALIDATORS: LazyLock<Vec<(&str, Validator)>> = LazyLock::new(|| {
     let schemas: Vec<(&str, Value)> = SCHEMAS
@@ -67,6 +72,9 @@ pub(super) fn assert_valid(made: &[Resource]) {
     for resource in made {
         let errors = errors(resource.profile(), &resource.body);
         assert!(errors.is_empty(), "{errors:#?}\n{:#}", resource.body);
+        // The base specification too, as at run time.
+        let issues = CHECKER.check_output(resource.profile(), &resource.body);
+        assert_eq!(issues, [], "{:#}", resource.body);
     }
     let bundle = errors("writeback-bundle", &writeback_bundle(made));
     assert!(bundle.is_empty(), "{bundle:#?}");
