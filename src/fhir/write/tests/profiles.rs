@@ -7,7 +7,14 @@ use serde_json::{Value, json};
 
 use super::super::{Resource, resources, writeback_bundle};
 use super::samples::{change, context, key, raised, subject};
-use crate::clinical::assessment::{FlagState, ReportChange};
+use crate::{
+    clinical::assessment::{FlagState, ReportChange},
+    fhir::{
+        model::{Model, Place},
+        submission::Release,
+        tree,
+    },
+};
 
 macro_rules! schemas {
     ($($name:literal),*) => {
@@ -70,6 +77,21 @@ pub(super) fn assert_valid(made: &[Resource]) {
     }
     let bundle = errors("writeback-bundle", &writeback_bundle(made));
     assert!(bundle.is_empty(), "{bundle:#?}");
+}
+
+/// And the base specification, of both releases that share it.
+#[test]
+fn everything_written_passes_the_base_specification() {
+    for release in [Release::R4, Release::R4b] {
+        let model = Model::new(release);
+        let bundle = writeback_bundle(&made());
+        let place = Place {
+            expression: "Bundle",
+            pointer: "",
+        };
+        let issues = model.check(&tree::from_value(&bundle), &place, 100);
+        assert!(issues.is_empty(), "{issues:#?}");
+    }
 }
 
 fn made() -> Vec<Resource> {
