@@ -1,6 +1,12 @@
 //! The conformance resources in `profiles/structuredefinitions` are FHIR, and say what the code
 //! does.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may stop where its data are wrong"
+)]
+
 use std::{fs, path::PathBuf};
 
 use marrowflag::{
