@@ -186,6 +186,8 @@ fn common() -> Vec<Breach> {
         ),
         ("/contained", Some(json!([{"resourceType": "Patient"}]))),
         ("/unknownElement", Some(json!(1))),
+        ("/meta/unknown", Some(json!("x"))),
+        ("/text/unknown", Some(json!("x"))),
     ]
 }
 
@@ -273,6 +275,15 @@ fn rules_of_the_flag() {
         ("/author", None),
         ("/author/reference", Some(json!("Practitioner/1"))),
         ("/encounter", Some(json!({"reference": "Encounter/1"}))),
+        ("/code/unknown", Some(json!("x"))),
+        ("/period/unknown", Some(json!("x"))),
+        ("/category/0/coding/0/unknown", Some(json!("x"))),
+        ("/identifier/0/unknown", Some(json!("x"))),
+        (
+            "/extension/0/valueCodeableConcept/unknown",
+            Some(json!("x")),
+        ),
+        ("/extension/1/valueReference/unknown", Some(json!("x"))),
         ("/extension", None),
         ("/extension/0", None),
         (
@@ -424,6 +435,11 @@ fn rules_of_a_derived_grade() {
             Some(json!("maybe")),
         ),
         ("/component/0/code/coding/0/code", Some(json!("slope"))),
+        (
+            "/component/0/valueCodeableConcept/unknown",
+            Some(json!("x")),
+        ),
+        ("/component/0/valueQuantity", Some(json!({"value": 1}))),
     ];
     breaks(
         "lineage-observation",
@@ -492,6 +508,10 @@ fn rules_of_the_provenance() {
         ("/entity/0/role", Some(json!("revision"))),
         ("/entity/0/what", None),
         ("/signature", Some(json!([{}]))),
+        ("/activity/unknown", Some(json!("x"))),
+        ("/agent/0/type/unknown", Some(json!("x"))),
+        ("/agent/0/unknown", Some(json!("x"))),
+        ("/entity/0/what/unknown", Some(json!("x"))),
     ];
     breaks(
         "assessment-provenance",
