@@ -56,6 +56,9 @@ static VALIDATORS: LazyLock<Vec<(&str, Validator)>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The gate that stands before the store.
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(Vec::new()).unwrap());
+
 fn errors(profile: &str, body: &Value) -> Vec<String> {
     let (_, validator) = VALIDATORS
         .iter()
@@ -76,8 +79,26 @@ pub(super) fn assert_valid(made: &[Resource]) {
         let issues = CHECKER.check_output(resource.profile(), &resource.body);
         assert_eq!(issues, [], "{:#}", resource.body);
     }
-    let bundle = errors("writeback-bundle", &writeback_bundle(made));
-    assert!(bundle.is_empty(), "{bundle:#?}");
+    let bundle = writeback_bundle(made);
+    let errors = errors("writeback-bundle", &bundle);
+    assert!(errors.is_empty(), "{errors:#?}");
+    let issues = CHECKER.check_output("writeback-bundle", &bundle);
+    assert!(issues.is_empty(), "{issues:#?}\n{bundle:#}");
+}
+
+/// And the gate that stands before the store: base specification and profile, over the text.
+#[test]
+fn everything_written_passes_the_gate() {
+    let made = made();
+    for resource in &made {
+        let issues = CHECKER.check_output(resource.profile(), &resource.body);
+        assert!(issues.is_empty(), "{}: {issues:#?}", resource.kind);
+    }
+    let issues = CHECKER.check_output("writeback-bundle", &writeback_bundle(&made));
+    assert!(issues.is_empty(), "{issues:#?}");
+    let mut wrong = made[0].body.clone();
+    wrong["status"] = json!("unknown");
+    assert!(!CHECKER.check_output(made[0].profile(), &wrong).is_empty());
 }
 
 fn made() -> Vec<Resource> {
@@ -172,6 +193,8 @@ fn common() -> Vec<Breach> {
         ),
         ("/contained", Some(json!([{"resourceType": "Patient"}]))),
         ("/unknownElement", Some(json!(1))),
+        ("/meta/unknown", Some(json!("x"))),
+        ("/text/unknown", Some(json!("x"))),
     ]
 }
 
@@ -259,6 +282,15 @@ fn rules_of_the_flag() {
         ("/author", None),
         ("/author/reference", Some(json!("Practitioner/1"))),
         ("/encounter", Some(json!({"reference": "Encounter/1"}))),
+        ("/code/unknown", Some(json!("x"))),
+        ("/period/unknown", Some(json!("x"))),
+        ("/category/0/coding/0/unknown", Some(json!("x"))),
+        ("/identifier/0/unknown", Some(json!("x"))),
+        (
+            "/extension/0/valueCodeableConcept/unknown",
+            Some(json!("x")),
+        ),
+        ("/extension/1/valueReference/unknown", Some(json!("x"))),
         ("/extension", None),
         ("/extension/0", None),
         (
@@ -410,6 +442,11 @@ fn rules_of_a_derived_grade() {
             Some(json!("maybe")),
         ),
         ("/component/0/code/coding/0/code", Some(json!("slope"))),
+        (
+            "/component/0/valueCodeableConcept/unknown",
+            Some(json!("x")),
+        ),
+        ("/component/0/valueQuantity", Some(json!({"value": 1}))),
     ];
     breaks(
         "lineage-observation",
@@ -478,6 +515,10 @@ fn rules_of_the_provenance() {
         ("/entity/0/role", Some(json!("revision"))),
         ("/entity/0/what", None),
         ("/signature", Some(json!([{}]))),
+        ("/activity/unknown", Some(json!("x"))),
+        ("/agent/0/type/unknown", Some(json!("x"))),
+        ("/agent/0/unknown", Some(json!("x"))),
+        ("/entity/0/what/unknown", Some(json!("x"))),
     ];
     breaks(
         "assessment-provenance",
