@@ -322,7 +322,8 @@ impl Model {
         self.extend_expression(&mut expression, part, kind, path);
         let pointer = format!("{}{}", place.pointer, safe_pointer(path));
         let diagnostics = match &issue.diagnostics {
-            Some(more) => format!("{more}; {pointer}"),
+            Some(more) if !pointer.is_empty() => format!("{more}; {pointer}"),
+            Some(more) => more.clone(),
             None => pointer,
         };
         issue.at(expression).diagnosed(diagnostics)

@@ -1,5 +1,5 @@
 //! What the generated tables do not say: which form a primitive written as a string has, and
-//! which elements must be there. Both come from the StructureDefinitions of R4 (4.0.1), as
+//! which elements must be there. Both come from the definitions of R4 (4.0.1), as
 //! `elements.tsv`; an element that R4B has not, or has under another name, is left alone there.
 
 use std::{collections::HashMap, sync::LazyLock};
