@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     codes::{self, CodeMap},
-    outcome::{Issue, Severity},
+    outcome::Issue,
     submission::{Entry, Submission},
     tree::Tree,
 };
@@ -268,24 +268,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn issue(
-        &mut self,
-        entry: usize,
-        severity: Severity,
-        word: &'static str,
-        text: impl Into<String>,
-        expression: String,
-    ) {
-        self.out.issues.push((
-            entry,
-            Issue {
-                severity,
-                word,
-                text: text.into(),
-                diagnostics: None,
-                expression: Some(expression),
-            },
-        ));
+    fn issue(&mut self, entry: usize, issue: Issue) {
+        self.out.issues.push((entry, issue));
     }
 
     /// What is wrong with reports, and the results that they withdraw elsewhere.
@@ -301,13 +285,7 @@ impl Reader {
                 }
             }
             if matches!(report.who, Who::Nowhere) {
-                self.issue(
-                    report.entry,
-                    Severity::Error,
-                    "not-found",
-                    "the reference leads nowhere",
-                    format!("{}.subject.reference", report.path),
-                );
+                self.issue(report.entry, Issue::error("not-found", "the reference leads nowhere").at(format!("{}.subject.reference", report.path)));
                 self.ignore(report.entry);
             }
         }
@@ -322,7 +300,7 @@ impl Reader {
                 } else {
                     "a member that is not in the submission; not used"
                 };
-                self.issue(*entry, Severity::Warning, "not-found", text, path.clone());
+                self.issue(*entry, Issue::warning("not-found", text).at(path.clone()));
             }
         }
     }
@@ -347,17 +325,18 @@ impl Reader {
         submission: &Submission<'t>,
         site: &Site<'t>,
     ) {
-        let refused = submission.entries.get(site.entry).and_then(|entry| {
-            entry.refused?;
-            entry
-                .issues
-                .iter()
-                .find(|issue| issue.severity >= Severity::Error)
-        });
-        let is_refused = submission
+        let refused = submission
             .entries
             .get(site.entry)
-            .is_some_and(|entry| entry.refused.is_some());
+            .into_iter()
+            .flat_map(|entry| &entry.issues)
+            .chain(&submission.issues)
+            .find(|issue| issue.is_error());
+        let is_refused = submission.refused.is_some()
+            || submission
+                .entries
+                .get(site.entry)
+                .is_some_and(|entry| entry.refused.is_some());
         let who = people::who(context.index, site.entry, site.tree.get("subject"));
         let named = match &who {
             Who::Person(named) if !is_refused => named,
@@ -379,20 +358,8 @@ impl Reader {
             && named.differs_from(other)
         {
             const TEXT: &str = "the report and its result name two patients";
-            self.issue(
-                site.entry,
-                Severity::Error,
-                "two-patients",
-                TEXT,
-                format!("{}.subject", site.path),
-            );
-            self.issue(
-                report.entry,
-                Severity::Error,
-                "two-patients",
-                TEXT,
-                format!("{}.subject", report.path),
-            );
+            self.issue(site.entry, Issue::error("two-patients", TEXT).at(format!("{}.subject", site.path)));
+            self.issue(report.entry, Issue::error("two-patients", TEXT).at(format!("{}.subject", report.path)));
             self.ignore(site.entry);
             self.ignore(report.entry);
             let why = Reason {
@@ -407,7 +374,7 @@ impl Reader {
             if word == "code-not-used" && !self.said.insert(text.clone()) {
                 continue;
             }
-            self.issue(site.entry, severity(word), word, text, path);
+            self.issue(site.entry, about_a_value(word, text).at(path));
         }
         self.patient_notes(context, site, named);
         let subject = site.tree.get("subject");
@@ -441,21 +408,10 @@ impl Reader {
                 .get("code")
                 .is_some_and(|code| codes::choose(code, context.codes, None).meaning.is_some())
         });
-        let (severity, word, text, element) = match who {
-            Who::Nowhere => (
-                Severity::Error,
-                "not-found",
-                "the reference leads nowhere",
-                "subject.reference",
-            ),
-            Who::NotAPerson => (
-                Severity::Warning,
-                "not-the-patient",
-                "the subject is no person; not used",
-                "subject",
-            ),
+        let (word, text, element) = match who {
+            Who::Nowhere => ("not-found", "the reference leads nowhere", "subject.reference"),
+            Who::NotAPerson => ("not-the-patient", "the subject is no person; not used", "subject"),
             Who::Missing if ours => (
-                Severity::Error,
                 "required",
                 "a blood count needs a subject: a reference or an identifier",
                 "subject",
@@ -467,16 +423,11 @@ impl Reader {
                 });
             }
         };
-        self.issue(
-            site.entry,
-            severity,
-            word,
-            text,
-            format!("{}.{element}", site.path),
-        );
-        if severity == Severity::Error {
+        let issue = Issue::usual(word, text).at(format!("{}.{element}", site.path));
+        if issue.is_error() {
             self.ignore(site.entry);
         }
+        self.issue(site.entry, issue);
         Some(Reason {
             word,
             text: text.to_owned(),
@@ -515,26 +466,14 @@ impl Reader {
             return;
         }
         if patient.get("active").and_then(Tree::as_bool) == Some(false) {
-            self.issue(
-                entry,
-                Severity::Warning,
-                "patient-inactive",
-                "the Patient is not active",
-                format!("{path}.active"),
-            );
+            self.issue(entry, Issue::usual("patient-inactive", "the Patient is not active").at(format!("{path}.active")));
         }
         if patient
             .items("link")
             .iter()
             .any(|link| link.text("type") == Some("replaced-by"))
         {
-            self.issue(
-                entry,
-                Severity::Warning,
-                "patient-merged",
-                "the Patient was replaced by another; held for review",
-                format!("{path}.link"),
-            );
+            self.issue(entry, Issue::usual("patient-merged", "the Patient was replaced by another; held for review").at(format!("{path}.link")));
         }
     }
 
@@ -643,13 +582,14 @@ fn holders<'t>(observation: &'t Tree<'t>) -> impl Iterator<Item = &'t Tree<'t>> 
     std::iter::once(observation).chain(observation.items("component"))
 }
 
-/// Informations are what nobody needs to act on; the rest of the words are warnings.
-fn severity(word: &str) -> Severity {
+/// A value that cannot be used never fails its entry: at most a warning.
+fn about_a_value(word: &'static str, text: String) -> Issue {
     match word {
-        "code-not-used" | "code-deprecated" | "cord-blood" | "panel-empty" | "not-supported" => {
-            Severity::Information
-        }
-        _ => Severity::Warning,
+        "not-supported" => Issue::information(word, text),
+        _ => match Issue::usual(word, text) {
+            issue if issue.is_error() => issue.as_warning(),
+            issue => issue,
+        },
     }
 }
 
