@@ -5,7 +5,12 @@
 
 pub mod analyte;
 pub mod assessment;
+pub mod context;
+pub mod disorders;
+pub mod limits;
+pub mod mimics;
 pub mod quantity;
+pub mod rule;
 pub mod time;
 pub mod timeline;
 pub mod truth;
