@@ -15,7 +15,7 @@
 //! - Tests that are reported as positive or negative are tokens with both answers:
 //!   `dat_positive`, `breakage_positive`, `eada_high`, `trypsinogen_low`, `isoamylase_low`,
 //!   `hba2_high`, `telomere_below_1`, `telomere_below_10`, `telomere_from_50`, `zinc_high`,
-//!   `clumped`. "DAT negative" is `Refuted("dat_positive")`.
+//!   `plt_clump`. "DAT negative" is `Refuted("dat_positive")`.
 
 use super::{
     analyte::Analyte,
@@ -542,7 +542,7 @@ pub mod prelude {
     /// Estimated glomerular filtration rate.
     pub const EGFR: Input = Input::Of(Analyte::Egfr);
     /// Lactate dehydrogenase over the laboratory's upper limit.
-    pub const LDH_X: Input = Input::TimesUpperLimit(Analyte::Ldh);
+    pub const LDH_X: Input = TimesUpperLimit(Analyte::Ldh);
     /// Haptoglobin.
     pub const HAPTOGLOBIN: Input = Input::Of(Analyte::Haptoglobin);
     /// Marrow cellularity.
