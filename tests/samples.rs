@@ -34,7 +34,10 @@ struct File {
 }
 
 fn documents(path: &Path, bytes: &[u8]) -> Vec<Vec<u8>> {
-    if path.extension().is_some_and(|extension| extension == "ndjson") {
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "ndjson")
+    {
         bytes
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
@@ -60,7 +63,8 @@ fn read_file(checker: &Checker, path: &Path) -> File {
         let submission = checker.decode(&parsed, Release::R4, At::Command);
         let reading = read::read(&submission, &CodeMap::default());
         let line = format!("{number}:");
-        file.counts.extend(counts(&reading).map(|path| format!("{line}{path}")));
+        file.counts
+            .extend(counts(&reading).map(|path| format!("{line}{path}")));
         file.rows.extend(table::rows(&reading, &[]));
         if let Ok(value) = serde_json::from_slice::<Value>(document) {
             expect(&value, "", &mut |path| {
@@ -98,7 +102,12 @@ fn expect(value: &Value, path: &str, found: &mut impl FnMut(String)) {
                 if is_blood_count(value) {
                     found(path.clone());
                 }
-                for (place, component) in value["component"].as_array().into_iter().flatten().enumerate() {
+                for (place, component) in value["component"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .enumerate()
+                {
                     if is_blood_count(component) {
                         found(format!("{path}.component[{place}]"));
                     }
@@ -124,12 +133,22 @@ fn expect(value: &Value, path: &str, found: &mut impl FnMut(String)) {
 }
 
 fn is_blood_count(holder: &Value) -> bool {
-    holder["code"]["coding"].as_array().into_iter().flatten().any(|coding| {
-        coding["system"] == "http://loinc.org"
-            && coding["code"].as_str().and_then(codes::term).is_some_and(|term| {
-                matches!(term.role, Role::Core | Role::Differential | Role::RedCell | Role::Reticulocyte)
-            })
-    })
+    holder["code"]["coding"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|coding| {
+            coding["system"] == "http://loinc.org"
+                && coding["code"]
+                    .as_str()
+                    .and_then(codes::term)
+                    .is_some_and(|term| {
+                        matches!(
+                            term.role,
+                            Role::Core | Role::Differential | Role::RedCell | Role::Reticulocyte
+                        )
+                    })
+        })
 }
 
 fn samples_below(folder: &Path) -> Vec<PathBuf> {
@@ -159,7 +178,11 @@ fn the_files_we_carry_are_understood_as_written_down() {
     let mut text = String::from("file,");
     for (place, path) in samples_below(&folder.join("wild")).iter().enumerate() {
         let file = read_file(&checker, path);
-        let name = path.strip_prefix(folder.join("wild")).expect("below it").display().to_string();
+        let name = path
+            .strip_prefix(folder.join("wild"))
+            .expect("below it")
+            .display()
+            .to_string();
         let lines = table::render(&file.rows, Format::Csv);
         for (number, line) in lines.lines().enumerate() {
             match number {
@@ -176,7 +199,11 @@ fn the_files_we_carry_are_understood_as_written_down() {
     if known != text {
         let now = folder.join("wild.csv.new");
         fs::write(&now, &text).expect("the new rows");
-        panic!("what is understood has changed: compare {} with {}", snapshot.display(), now.display());
+        panic!(
+            "what is understood has changed: compare {} with {}",
+            snapshot.display(),
+            now.display()
+        );
     }
 }
 
@@ -187,11 +214,17 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
         return;
     };
     let checker = Checker::new(Vec::new()).expect("our own profiles");
-    let mut by_source: BTreeMap<String, (usize, usize, usize, usize, usize, BTreeMap<String, usize>)> = BTreeMap::new();
+    let mut by_source: BTreeMap<
+        String,
+        (usize, usize, usize, usize, usize, BTreeMap<String, usize>),
+    > = BTreeMap::new();
     let mut missing = Vec::new();
     for path in samples_below(&folder) {
         let name = path.strip_prefix(&folder).expect("below it").to_owned();
-        let source = name.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
+        let source = name
+            .components()
+            .next()
+            .map(|part| part.as_os_str().to_string_lossy().into_owned());
         let file = read_file(&checker, &path);
         let line = by_source.entry(source.unwrap_or_default()).or_default();
         line.0 += 1;
@@ -212,17 +245,33 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
                 let word = row.why.split(':').next().unwrap_or_default().to_owned();
                 *line.5.entry(word).or_default() += 1;
                 if std::env::var_os("MARROWFLAG_SAMPLES_UNUSED").is_some() {
-                    println!("unused {} {} {} {} [{}] {}", name.display(), row.path, row.analyte, row.value, row.unit, row.why);
+                    println!(
+                        "unused {} {} {} {} [{}] {}",
+                        name.display(),
+                        row.path,
+                        row.analyte,
+                        row.value,
+                        row.unit,
+                        row.why
+                    );
                 }
             }
         }
         let lost: Vec<_> = file.expected.difference(&file.counts).cloned().collect();
         line.4 += lost.len();
-        missing.extend(lost.into_iter().map(|path| format!("{} {path}", name.display())));
+        missing.extend(
+            lost.into_iter()
+                .map(|path| format!("{} {path}", name.display())),
+        );
     }
-    println!("{:32} {:>5} {:>10} {:>8} {:>6} {:>7}  unused", "source", "files", "unreadable", "expected", "used", "missing");
+    println!(
+        "{:32} {:>5} {:>10} {:>8} {:>6} {:>7}  unused",
+        "source", "files", "unreadable", "expected", "used", "missing"
+    );
     for (source, (files, unreadable, expected, used, lost, unused)) in &by_source {
-        println!("{source:32} {files:>5} {unreadable:>10} {expected:>8} {used:>6} {lost:>7}  {unused:?}");
+        println!(
+            "{source:32} {files:>5} {unreadable:>10} {expected:>8} {used:>6} {lost:>7}  {unused:?}"
+        );
     }
     for line in &missing {
         println!("missing {line}");

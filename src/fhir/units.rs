@@ -335,8 +335,8 @@ pub struct Understood {
     pub analyte: Analyte,
     /// canonical = received x factor.
     pub factor: Decimal,
-    /// The unit as sent, trimmed: code, else text.
-    pub unit: String,
+    /// The UCUM code of the unit: the one sent, or the one that an alias stands for.
+    pub unit: &'static str,
     /// Degrees Fahrenheit are not a multiple of degrees Celsius.
     pub fahrenheit: bool,
     /// Word, element (`code`, `unit`) and text of what should be said about it.
@@ -359,7 +359,7 @@ pub fn read(
     let (system, code, unit) = (present(sent.system), present(sent.code), present(sent.unit));
     let mut notes = Vec::new();
 
-    let (entry, analyte, as_sent) = match (code, unit) {
+    let (entry, analyte) = match (code, unit) {
         (None, None) => {
             return Err(reason(
                 "unit-missing",
@@ -376,7 +376,7 @@ pub fn read(
                 "unit",
                 format!("no unit code; the text was read as {}", named(entry)),
             ));
-            (entry, analyte, unit)
+            (entry, analyte)
         }
         (Some(code), unit) => {
             let (entry, analyte) = match system.as_deref() {
@@ -407,7 +407,7 @@ pub fn read(
                     "the unit's code and its text differ by a factor".to_owned(),
                 ));
             }
-            (entry, analyte, code)
+            (entry, analyte)
         }
     };
     if entry.class == Class::Refused {
@@ -422,7 +422,7 @@ pub fn read(
     Ok(Understood {
         analyte,
         factor: scale(analyte, entry.factor),
-        unit: as_sent,
+        unit: named(entry),
         fahrenheit: entry.family == "temperature-fahrenheit",
         notes,
     })
@@ -627,9 +627,15 @@ pub fn implausible(
             .iter()
             .filter(|entry| entry.family == family && entry.class == Class::Ucum)
         {
+            // Tens and hundreds of thousands are a custom of platelets.
+            let unusual = analyte != Analyte::Platelets
+                && ["10*4", "10^4", "10*5", "10^5"]
+                    .iter()
+                    .any(|head| entry.spelling.starts_with(head));
             let factor = scale(analyte, entry.factor);
             let would_be = raw.checked_mul(factor);
-            if factor == used
+            if unusual
+                || factor == used
                 || seen.contains(&factor)
                 || !would_be.is_some_and(|would_be| {
                     would_be >= range.ordinary.0 && would_be <= range.ordinary.1

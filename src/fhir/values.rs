@@ -377,7 +377,7 @@ pub fn convert(
     Ok(Converted {
         analyte: understood.analyte,
         value: Some(value),
-        received: received(&understood.unit),
+        received: received(understood.unit),
         factor: understood.factor,
         unusable,
         notes,

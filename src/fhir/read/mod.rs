@@ -212,6 +212,13 @@ pub fn read(submission: &Submission<'_>, codes: &CodeMap) -> Reading {
     for site in &results {
         reader.observation(&context, submission, site);
     }
+    for site in nested(submission) {
+        let why = Reason {
+            word: "not-supported",
+            text: "a Bundle inside a Bundle is not read; send it on its own".to_owned(),
+        };
+        reader.aside(&context, &site, Some(why));
+    }
     reader.encounters(&context, submission, &results);
     reader.finish()
 }
@@ -259,6 +266,33 @@ fn sites<'t>(submission: &Submission<'t>) -> (Vec<Site<'t>>, Vec<Site<'t>>) {
     (results, reports)
 }
 
+/// Observations of a Bundle that is itself an entry: shown, so that nobody thinks they were read.
+fn nested<'t>(submission: &Submission<'t>) -> Vec<Site<'t>> {
+    let mut sites = Vec::new();
+    for (place, entry) in submission.entries.iter().enumerate() {
+        let Some(bundle) = entry
+            .resource
+            .filter(|resource| resource.resource_type() == Some("Bundle"))
+        else {
+            continue;
+        };
+        for (number, inner) in bundle.items("entry").iter().enumerate() {
+            if let Some(tree) = inner
+                .get("resource")
+                .filter(|resource| resource.resource_type() == Some("Observation"))
+            {
+                sites.push(Site {
+                    entry: place,
+                    path: format!("{}.entry[{number}].resource", entry.path),
+                    tree,
+                    contained: true,
+                });
+            }
+        }
+    }
+    sites
+}
+
 struct Reader {
     out: Reading,
     people: People,
@@ -285,7 +319,11 @@ impl Reader {
                 }
             }
             if matches!(report.who, Who::Nowhere) {
-                self.issue(report.entry, Issue::error("not-found", "the reference leads nowhere").at(format!("{}.subject.reference", report.path)));
+                self.issue(
+                    report.entry,
+                    Issue::error("not-found", "the reference leads nowhere")
+                        .at(format!("{}.subject.reference", report.path)),
+                );
                 self.ignore(report.entry);
             }
         }
@@ -358,8 +396,14 @@ impl Reader {
             && named.differs_from(other)
         {
             const TEXT: &str = "the report and its result name two patients";
-            self.issue(site.entry, Issue::error("two-patients", TEXT).at(format!("{}.subject", site.path)));
-            self.issue(report.entry, Issue::error("two-patients", TEXT).at(format!("{}.subject", report.path)));
+            self.issue(
+                site.entry,
+                Issue::error("two-patients", TEXT).at(format!("{}.subject", site.path)),
+            );
+            self.issue(
+                report.entry,
+                Issue::error("two-patients", TEXT).at(format!("{}.subject", report.path)),
+            );
             self.ignore(site.entry);
             self.ignore(report.entry);
             let why = Reason {
@@ -409,8 +453,16 @@ impl Reader {
                 .is_some_and(|code| codes::choose(code, context.codes, None).meaning.is_some())
         });
         let (word, text, element) = match who {
-            Who::Nowhere => ("not-found", "the reference leads nowhere", "subject.reference"),
-            Who::NotAPerson => ("not-the-patient", "the subject is no person; not used", "subject"),
+            Who::Nowhere => (
+                "not-found",
+                "the reference leads nowhere",
+                "subject.reference",
+            ),
+            Who::NotAPerson => (
+                "not-the-patient",
+                "the subject is no person; not used",
+                "subject",
+            ),
             Who::Missing if ours => (
                 "required",
                 "a blood count needs a subject: a reference or an identifier",
@@ -466,14 +518,25 @@ impl Reader {
             return;
         }
         if patient.get("active").and_then(Tree::as_bool) == Some(false) {
-            self.issue(entry, Issue::usual("patient-inactive", "the Patient is not active").at(format!("{path}.active")));
+            self.issue(
+                entry,
+                Issue::usual("patient-inactive", "the Patient is not active")
+                    .at(format!("{path}.active")),
+            );
         }
         if patient
             .items("link")
             .iter()
             .any(|link| link.text("type") == Some("replaced-by"))
         {
-            self.issue(entry, Issue::usual("patient-merged", "the Patient was replaced by another; held for review").at(format!("{path}.link")));
+            self.issue(
+                entry,
+                Issue::usual(
+                    "patient-merged",
+                    "the Patient was replaced by another; held for review",
+                )
+                .at(format!("{path}.link")),
+            );
         }
     }
 

@@ -730,8 +730,8 @@ impl Part<'_, '_, '_, '_> {
         let why = self
             .status_reason()
             .or_else(|| measurement.unusable.clone());
-        let received = measurement.received.clone();
-        out.values.push(self.row(Some(measurement), received, why));
+        out.values
+            .push(self.row(Some(measurement), self.received(), why));
     }
 
     fn measurement(

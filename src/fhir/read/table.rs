@@ -61,13 +61,20 @@ pub fn rows(reading: &Reading, doubts: &[Doubt]) -> Vec<Row> {
     let mut rows: Vec<(usize, Row)> = Vec::new();
     for patient in &reading.patients {
         let name = patient_name(patient);
-        let told: HashSet<&str> = patient.facts.iter().map(|read| read.path.as_str()).collect();
+        let told: HashSet<&str> = patient
+            .facts
+            .iter()
+            .map(|read| read.path.as_str())
+            .collect();
         for value in &patient.values {
             let doubt = value
                 .measurement
                 .as_ref()
                 .and_then(|measurement| doubts.get(&measurement.source.handle).copied());
-            rows.push((value.entry, row(&name, value, doubt, told.contains(value.path.as_str()))));
+            rows.push((
+                value.entry,
+                row(&name, value, doubt, told.contains(value.path.as_str())),
+            ));
         }
     }
     for value in &reading.aside {
@@ -107,7 +114,11 @@ fn row(patient: &str, value: &ReadValue, doubt: Option<&Doubt>, is_fact: bool) -
         });
     Row {
         patient: patient.to_owned(),
-        analyte: value.analyte_key.as_deref().unwrap_or(&value.sent.code).to_owned(),
+        analyte: value
+            .analyte_key
+            .as_deref()
+            .unwrap_or(&value.sent.code)
+            .to_owned(),
         value: value.sent.received.value.clone(),
         unit: value.sent.received.unit.clone(),
         canonical_value: measurement
@@ -140,11 +151,23 @@ fn written(interval: &Interval) -> String {
     }
     match (interval.low, interval.high) {
         (Some(low), Some(high)) if low.value.is_zero() => {
-            format!("{}{}", if high.closed { "<=" } else { "<" }, high.value.normalize())
+            format!(
+                "{}{}",
+                if high.closed { "<=" } else { "<" },
+                high.value.normalize()
+            )
         }
         (Some(low), Some(high)) => format!("{}-{}", low.value.normalize(), high.value.normalize()),
-        (Some(low), None) => format!("{}{}", if low.closed { ">=" } else { ">" }, low.value.normalize()),
-        (None, Some(high)) => format!("{}{}", if high.closed { "<=" } else { "<" }, high.value.normalize()),
+        (Some(low), None) => format!(
+            "{}{}",
+            if low.closed { ">=" } else { ">" },
+            low.value.normalize()
+        ),
+        (None, Some(high)) => format!(
+            "{}{}",
+            if high.closed { "<=" } else { "<" },
+            high.value.normalize()
+        ),
         (None, None) => String::new(),
     }
 }
@@ -204,7 +227,9 @@ pub fn render(rows: &[Row], format: Format) -> String {
 }
 
 fn csv_text(rows: &[Row]) -> Option<String> {
-    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new()
+        .has_headers(false)
+        .from_writer(Vec::new());
     writer.write_record(HEADER).ok()?;
     for row in rows {
         writer.serialize(row).ok()?;
