@@ -8,4 +8,5 @@ pub mod assessment;
 pub mod quantity;
 pub mod time;
 pub mod timeline;
+pub mod tokens;
 pub mod truth;
