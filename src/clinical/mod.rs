@@ -14,3 +14,4 @@ pub mod rule;
 pub mod time;
 pub mod timeline;
 pub mod truth;
+pub mod catalogue;
