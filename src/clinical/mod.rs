@@ -5,8 +5,14 @@
 
 pub mod analyte;
 pub mod assessment;
+pub mod context;
+pub mod disorders;
+pub mod limits;
+pub mod mimics;
 pub mod quantity;
+pub mod rule;
 pub mod time;
 pub mod timeline;
 pub mod tokens;
 pub mod truth;
+pub mod catalogue;
