@@ -18,4 +18,6 @@ pub mod rule;
 pub mod specimen;
 pub mod time;
 pub mod timeline;
+pub mod tokens;
 pub mod truth;
+pub mod catalogue;
