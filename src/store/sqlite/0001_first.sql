@@ -184,11 +184,14 @@ CREATE TABLE finding (
   notified_at INTEGER,
   acknowledged_until INTEGER,
   acknowledged_why TEXT,
+  -- Version and id of its Flag.
   revision INTEGER NOT NULL,
+  flag_id TEXT,
   human_hash TEXT,
   updated_at INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX finding_by_patient ON finding (patient_id, family);
+CREATE INDEX finding_by_flag ON finding (flag_id) WHERE flag_id IS NOT NULL;
 
 CREATE TABLE resource (
   fhir_type TEXT NOT NULL,
@@ -247,11 +250,12 @@ CREATE TABLE delivery (
   before TEXT,
   attempt INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
+  -- Made, or settled last.
+  waiting_since INTEGER NOT NULL,
   settled_at INTEGER,
   parked_reason TEXT,
   parked_at INTEGER,
   recheck_at INTEGER,
-  rechecks INTEGER NOT NULL,
   reachable_ms INTEGER NOT NULL,
   correlation_id TEXT NOT NULL
 ) STRICT;
@@ -269,6 +273,7 @@ CREATE TABLE delivery_item (
   revision INTEGER NOT NULL,
   content_hash TEXT NOT NULL,
   state TEXT NOT NULL,
+  outranks_human INTEGER NOT NULL,
   PRIMARY KEY (delivery_id, ordinal)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX delivery_item_by_resource ON delivery_item (fhir_type, fhir_id, revision);
