@@ -3,3 +3,7 @@
 pub mod clinical;
 pub mod fhir;
 pub mod store;
+pub mod fhir_server;
+pub mod courier;
+pub mod config;
+pub mod telemetry;

@@ -58,6 +58,9 @@ pub enum Outcome {
     Certificate,
     /// Timeout, reset, truncated or over-long answer after the request left: not known.
     Unknown,
+    /// Its `/metadata` is no CapabilityStatement of release 4: the address is wrong, or something
+    /// else answers there.
+    NoFhirServer,
     /// We did not try: stopping, or our own beat is too old.
     NotTried,
 }
@@ -101,13 +104,15 @@ pub enum Class {
     Certificate,
     /// [`Outcome::Unknown`].
     Unknown,
+    /// [`Outcome::NoFhirServer`].
+    NoFhirServer,
     /// [`Outcome::NotTried`].
     NotTried,
 }
 
 impl Class {
     /// All.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Delivered,
         Self::LyingSuccess,
         Self::AcceptedOnly,
@@ -126,6 +131,7 @@ impl Class {
         Self::NotSent,
         Self::Certificate,
         Self::Unknown,
+        Self::NoFhirServer,
         Self::NotTried,
     ];
 
@@ -150,6 +156,7 @@ impl Class {
             Self::NotSent => "not-sent",
             Self::Certificate => "certificate",
             Self::Unknown => "unknown",
+            Self::NoFhirServer => "no-fhir-server",
             Self::NotTried => "not-tried",
         }
     }
@@ -193,6 +200,7 @@ impl Outcome {
             Self::NotSent => Class::NotSent,
             Self::Certificate => Class::Certificate,
             Self::Unknown => Class::Unknown,
+            Self::NoFhirServer => Class::NoFhirServer,
             Self::NotTried => Class::NotTried,
         }
     }
@@ -219,6 +227,7 @@ impl Outcome {
             | Self::Throttled { .. }
             | Self::Unforeseen
             | Self::Certificate
+            | Self::NoFhirServer
             | Self::NotTried => Health::Neutral,
         }
     }
@@ -388,6 +397,17 @@ pub enum Next {
     },
 }
 
+impl Next {
+    /// The target is held, to be probed as often as every held target is.
+    pub fn held(hold: Hold, now: OffsetDateTime) -> Self {
+        Self::Held {
+            hold,
+            at: after(now, PROBE),
+            first: First::Nothing,
+        }
+    }
+}
+
 /// What is known of a delivery when an attempt ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
@@ -422,7 +442,7 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// What a server may ask for: anything outside is brought to the nearer end.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(1));
 /// A held target is probed this often.
-const PROBE: Duration = Duration::from_mins(5);
+pub const PROBE: Duration = Duration::from_mins(5);
 /// After a refused token it is fetched again this often.
 const TOKEN_REFRESH: Duration = Duration::from_mins(1);
 /// Age that counts, at which a delivery expires.
@@ -495,7 +515,7 @@ fn verdict(attempt: &Attempt<'_>, outcome: &Outcome, now: OffsetDateTime, jitter
             first: First::Reread,
         },
         Outcome::Conflict => later(First::Reread),
-        Outcome::Redirected => hold(Hold::Operator, PROBE, First::Nothing),
+        Outcome::Redirected | Outcome::NoFhirServer => hold(Hold::Operator, PROBE, First::Nothing),
         Outcome::Throttled { retry_after } | Outcome::Unavailable { retry_after } => {
             match retry_after {
                 Some(asked) => Next::Later {
@@ -627,6 +647,7 @@ mod tests {
             (O::NotSent, soon(First::Nothing), Failure),
             (O::Certificate, certificate, Neutral),
             (O::Unknown, soon(First::Verify), Failure),
+            (O::NoFhirServer, operator, Neutral),
             (O::NotTried, later(0, First::Nothing), Neutral),
         ]
     }
@@ -656,7 +677,7 @@ mod tests {
             names.join(" "),
             "delivered lying-success accepted-only rejected unauthorized forbidden way-refused \
              patient-unknown multiple-matches conflict redirected throttled unavailable \
-             server-fault unforeseen not-sent certificate unknown not-tried"
+             server-fault unforeseen not-sent certificate unknown no-fhir-server not-tried"
         );
         for class in Class::ALL {
             assert_eq!(Class::from_name(class.as_str()), Some(class));
@@ -821,7 +842,7 @@ mod tests {
         #[test]
         fn nothing_is_tried_before_now(
             number: u32,
-            row in 0..23_usize,
+            row in 0..24_usize,
             jitter in any_jitter(),
             seconds in 0_i64..253_402_300_799,
         ) {

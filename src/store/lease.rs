@@ -40,12 +40,26 @@ pub struct Leased {
     pub patient_references: Vec<String>,
     /// What is still open, in sending order.
     pub items: Vec<Item>,
+    /// What the items' references to our other resources are called on the target, where it gave
+    /// them ids of its own. Items settled earlier in this delivery are among them.
+    pub remote_ids: Vec<RemoteId>,
     /// Since when it has waited for this attempt (made, or settled last).
     pub waiting_since: OffsetDateTime,
     /// Age that counts, in milliseconds: time in which the target could be reached.
     pub reachable_ms: i64,
     /// Goes to the target as `X-Correlation-Id`.
     pub correlation_id: String,
+}
+
+/// What a resource of ours is called on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteId {
+    /// `resourceType`.
+    pub kind: String,
+    /// Our logical id.
+    pub id: String,
+    /// The id there.
+    pub remote_id: String,
 }
 
 /// One resource of a delivery.
