@@ -104,6 +104,13 @@ pub fn answer(criterion: &Criterion, context: &Context<'_>, scope: Scope) -> Ans
         Criterion::Same(inner) => ask(inner),
         Criterion::Undecided(inner) => ask(inner).truth.is_unknown().into(),
         Criterion::Surely(inner) => ask(inner).truth.is_true().into(),
+        Criterion::Doubtful(inner) => {
+            if ask(inner).truth.is_true() {
+                Answer::UNDECIDED
+            } else {
+                false.into()
+            }
+        }
         Criterion::Optional(inner) => answer(
             inner,
             context,
@@ -145,6 +152,9 @@ pub fn answer(criterion: &Criterion, context: &Context<'_>, scope: Scope) -> Ans
         ]
         .into_iter()),
         Criterion::Known(input) => context.input(*input).1.is_some().into(),
+        Criterion::Trusted(input) => {
+            matches!(context.input(*input).0, Sent::Value(reading, _) if !reading.suspect).into()
+        }
         Criterion::BelowRange(analyte) => settle(in_range(*analyte, true, context), scope),
         Criterion::AboveRange(analyte) => settle(in_range(*analyte, false, context), scope),
         Criterion::Younger(limit) => !age(limit, context, scope),
