@@ -23,4 +23,6 @@ pub mod series;
 pub mod specimen;
 pub mod time;
 pub mod timeline;
+pub mod tokens;
 pub mod truth;
+pub mod catalogue;
