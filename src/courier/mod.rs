@@ -231,7 +231,7 @@ impl<O: Outbox> Courier<O> {
         now: OffsetDateTime,
         sends: &mut JoinSet<bool>,
     ) -> Result<(), O::Error> {
-        let Some(line) = self.lines.get(index) else {
+        let Some(line) = self.lines.get(index).filter(|_| !self.stop.is_cancelled()) else {
             return Ok(());
         };
         let hold = self.outbox.hold(line.target).await?;

@@ -296,6 +296,11 @@ fn status(status: u16) -> Answer {
 }
 
 impl Truth {
+    /// From now on it works.
+    pub(crate) fn end_faults(&mut self) {
+        self.faults.clear();
+    }
+
     /// What a server that works would do.
     fn handle(&mut self, request: &Request, promise: Promise) -> Answer {
         let path = request.path.strip_prefix("/fhir").unwrap();
