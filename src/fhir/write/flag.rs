@@ -6,7 +6,9 @@ use super::{
     Resource, WriteContext, assemble, coding, device, identity, inputs, narrative::Narrative, put,
     reissue, words,
 };
-use crate::clinical::assessment::{Assessment, Finding, FlagChange, FlagState, Lineage, Urgency};
+use crate::clinical::assessment::{
+    Assessment, Family, Finding, FlagChange, FlagState, Lineage, Urgency,
+};
 
 const DETAIL: &str = "http://hl7.org/fhir/StructureDefinition/flag-detail";
 const PRIORITY: &str = "http://hl7.org/fhir/StructureDefinition/flag-priority";
@@ -247,7 +249,6 @@ fn lines(what: &str, low: &[Lineage]) -> String {
 
 /// Only for families that are a low count, and only when the low count itself lasts.
 fn persistent(finding: &Finding, assessment: &Assessment) -> bool {
-    use crate::clinical::assessment::Family;
     let counts = matches!(
         finding.family,
         Family::Pancytopenia | Family::Anaemia | Family::Neutropenia | Family::Thrombocytopenia

@@ -43,7 +43,11 @@ pub fn patient_key(identity_key: &[u8], tenant: &str, client: &str, key: &Patien
         PatientKey::Identifier { system, value } => [tenant, "identifier", system, value],
         PatientKey::Reference(reference) => [tenant, "reference", client, reference],
     };
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "HMAC takes keys of every length"
+    )]
     let mut mac =
         Hmac::<Sha256>::new_from_slice(identity_key).expect("HMAC takes keys of every length");
     for part in parts {
@@ -159,7 +163,7 @@ pub fn content_hash(resource: &Value) -> String {
 }
 
 /// Canonical JSON: no spaces, members sorted by name, numbers as written. Own code because
-/// `preserve_order` keeps serde_json from sorting, and a decimal must stay as it is.
+/// `preserve_order` keeps `serde_json` from sorting, and a decimal must stay as it is.
 fn canonical(hash: &mut Sha256, value: &Value) {
     match value {
         Value::Object(members) => object(hash, members.iter()),

@@ -116,7 +116,7 @@ pub struct WriteContext<'a> {
     pub inbound: Option<(String, String)>,
     /// Encounter of the index result: a reference as sent, or `system|value`.
     pub encounter: Option<&'a str>,
-    /// ServiceRequests of the index result, in the same two forms.
+    /// Orders (`ServiceRequest`) of the index result, in the same two forms.
     pub based_on: &'a [String],
     /// Fingerprint of the site's code map: part of the configuration that the Device names.
     pub code_map: Option<&'a str>,
@@ -427,12 +427,15 @@ fn identifier(system: &str, value: &str) -> Value {
 
 /// As [`identifier`], or nothing where the two are no identifier that FHIR could carry.
 fn identifier_or_none(system: &str, value: &str) -> Option<Value> {
-    let unfit = value.trim().is_empty()
-        || value.chars().any(char::is_control)
-        || system
-            .chars()
-            .any(|character| character.is_whitespace() || character.is_control());
+    let unfit = value.trim().is_empty() || value.chars().any(char::is_control) || !one_word(system);
     (!unfit).then(|| identifier(system, value))
+}
+
+/// What FHIR allows in a `uri`; the byte order mark counts as a space in its regular expression.
+fn one_word(text: &str) -> bool {
+    !text.chars().any(|character| {
+        character.is_whitespace() || character.is_control() || character == '\u{FEFF}'
+    })
 }
 
 /// A reference in one of the two forms a reader hands on: `system|value`, or a literal of `kind`.
@@ -445,8 +448,8 @@ fn linked(kind: &str, sent: &str) -> Option<Value> {
         .strip_prefix(kind)
         .and_then(|rest| rest.strip_prefix('/'))
         .is_some_and(|id| !id.is_empty());
-    let fit = !sent
-        .chars()
-        .any(|character| character.is_whitespace() || character.is_control());
-    ((absolute || relative) && fit).then(|| json!({"reference": sent}))
+    ((absolute || relative) && one_word(sent)).then(|| json!({"reference": sent}))
 }
+
+#[cfg(test)]
+mod tests;

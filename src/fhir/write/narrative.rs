@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::words;
-use crate::clinical::assessment::Assessment;
+use crate::clinical::assessment::{Assessment, Value as Used};
 
 /// A narrative under construction.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Narrative {
             .lineages
             .iter()
             .filter_map(|result| result.value.as_ref().map(|value| (value, result.limit)));
-        let in_lines = |value: &crate::clinical::assessment::Value| {
+        let in_lines = |value: &Used| {
             assessment.lineages.iter().any(|result| {
                 result
                     .value

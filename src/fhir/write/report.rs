@@ -12,7 +12,8 @@ use super::{
     narrative::Narrative, observation, put, reissue, text, words,
 };
 use crate::clinical::{
-    assessment::{Assessment, RuleFinding},
+    analyte::Analyte,
+    assessment::{Assessment, Doubt, RuleFinding},
     truth::Truth,
 };
 
@@ -201,7 +202,7 @@ fn parts(assessment: &Assessment) -> Vec<String> {
             .iter()
             .filter(|doubt| !doubt.used && core(doubt.analyte))
             .take(3)
-            .map(|doubt| refused(doubt)),
+            .map(refused),
     );
     parts.extend(present(&assessment.safety).map(|rule| sentence(&words::named(rule))));
     parts.extend(
@@ -246,7 +247,7 @@ fn parts(assessment: &Assessment) -> Vec<String> {
 }
 
 /// `Platelets 45 g/L not usable: verify today.`, with what was found wrong.
-pub(super) fn refused(doubt: &crate::clinical::assessment::Doubt) -> String {
+fn refused(doubt: &Doubt) -> String {
     let sent = words::as_sent(doubt);
     let text = words::clean(&doubt.text, 240);
     if text.to_lowercase().contains("not usable") {
@@ -257,8 +258,7 @@ pub(super) fn refused(doubt: &crate::clinical::assessment::Doubt) -> String {
 }
 
 /// Values whose refusal makes a report urgent (clinical specification 8.1, first line).
-fn core(analyte: crate::clinical::analyte::Analyte) -> bool {
-    use crate::clinical::analyte::Analyte;
+fn core(analyte: Analyte) -> bool {
     matches!(
         analyte,
         Analyte::Hb | Analyte::Anc | Analyte::AncManual | Analyte::Platelets

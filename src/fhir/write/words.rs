@@ -69,10 +69,14 @@ pub fn clean(text: &str, most: usize) -> String {
     let visible: String = text
         .chars()
         .map(|character| match character {
-            // Bidirectional controls can make a number read as another one.
-            '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => ' ',
-            // Not allowed in XML, so not in a narrative either.
-            '\u{FFFE}' | '\u{FFFF}' => ' ',
+            // Direction controls can make a number read as another one; the last two no XML allows.
+            '\u{200E}'
+            | '\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{FEFF}'
+            | '\u{FFFE}'
+            | '\u{FFFF}' => ' ',
             other if other.is_control() => ' ',
             other => other,
         })
