@@ -27,7 +27,7 @@ pub(crate) const MRN: &str = "http://hospital.example.org/mrn";
 pub(crate) fn limits() -> Limits {
     Limits {
         connect: Duration::from_millis(500),
-        total: Duration::from_millis(1000),
+        total: Duration::from_secs(1),
         response: 64 * 1024,
     }
 }
@@ -303,7 +303,7 @@ impl Outbox for MemoryOutbox {
         Ok(self.0.lock().unwrap().hold)
     }
 
-    async fn end_hold(&self, _: TargetId) -> Result<(), Infallible> {
+    async fn end_hold(&self, _: TargetId, _: OffsetDateTime) -> Result<(), Infallible> {
         let mut memory = self.0.lock().unwrap();
         memory.hold = None;
         memory.holds_ended += 1;

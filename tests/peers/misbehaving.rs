@@ -56,6 +56,10 @@ pub(crate) enum On {
 
 /// What it promises.
 #[derive(Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are the flags of a CapabilityStatement"
+)]
 pub(crate) struct Promise {
     pub(crate) transaction: bool,
     pub(crate) update_create: bool,
@@ -198,7 +202,7 @@ async fn answer(
         Fault::Answer(status, headers, body) => write(socket, status, headers, &body).await,
         Fault::Stored(_) => unreachable!("nested"),
         Fault::Silence => {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             false
         }
         Fault::Reset => {
@@ -221,7 +225,7 @@ async fn answer(
         Fault::Huge => {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 104857600\r\n\r\n";
             let _ = socket.write_all(head.as_bytes()).await;
-            while socket.write_all(&[b' '; 65536]).await.is_ok() {}
+            while socket.write_all(&[b' '; 8192]).await.is_ok() {}
             false
         }
         Fault::Endless => {
@@ -237,13 +241,11 @@ async fn answer(
 }
 
 async fn write(socket: &mut TcpStream, status: u16, headers: &str, body: &str) -> bool {
-    let mut text = format!("HTTP/1.1 {status} Something\r\n");
-    if status != 204 {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    text.push_str(headers);
-    text.push_str("\r\n");
-    text.push_str(body);
+    let length = match status {
+        204 => String::new(),
+        _ => format!("Content-Length: {}\r\n", body.len()),
+    };
+    let text = format!("HTTP/1.1 {status} Something\r\n{length}{headers}\r\n{body}");
     socket.write_all(text.as_bytes()).await.is_ok()
 }
 
@@ -339,10 +341,10 @@ impl Truth {
                 self.put(&format!("{kind}/{id}"), None, &body)
             }
             ("POST", [kind]) => {
-                if let Some(query) = request.headers.get("if-none-exist") {
-                    if let Some(id) = self.matching(kind, query).first() {
-                        return ok(&self.resources[&format!("{kind}/{id}")].1);
-                    }
+                let query = request.headers.get("if-none-exist");
+                let found = query.map(|query| self.matching(kind, query));
+                if let Some(id) = found.iter().flatten().next() {
+                    return ok(&self.resources[&format!("{kind}/{id}")].1);
                 }
                 let id = format!("{}", 1000 + self.resources.len());
                 let mut body = request.body.clone();

@@ -61,7 +61,7 @@ fn stored(then: Fault) -> Fault {
     Fault::Stored(Box::new(then))
 }
 
-fn ok(body: impl ToString) -> Fault {
+fn ok(body: &(impl ToString + ?Sized)) -> Fault {
     Fault::Answer(
         200,
         "Content-Type: application/fhir+json\r\n",
@@ -164,9 +164,9 @@ async fn a_lying_success_is_none() {
         ("not JSON", ok("{\"resourceType\":\"Flag\",")),
         ("UTF-16", ok("\u{feff}{\0\"\0")),
         ("array", ok("[]")),
-        ("an error inside", ok(error)),
-        ("another id", ok(other)),
-        ("another type", ok(kind)),
+        ("an error inside", ok(&error)),
+        ("another id", ok(&other)),
+        ("another type", ok(&kind)),
     ] {
         let verify = later(1000, First::Verify);
         fault(name, lie.clone(), Outcome::LyingSuccess, verify, 1).await;
@@ -290,7 +290,7 @@ async fn what_is_no_fhir_server_is_held_for_an_operator() {
     for (name, answer) in [
         ("404", Fault::status(404)),
         ("HTML", ok("<html></html>")),
-        ("R5", ok(r5)),
+        ("R5", ok(&r5)),
     ] {
         let hostile = Misbehaving::start(PUT_ID).await;
         hostile.script(On::Metadata, [answer]);
@@ -359,7 +359,7 @@ async fn a_search_that_ignores_its_parameter_finds_nobody() {
     let stranger = json!({"resourceType": "Bundle", "type": "searchset", "entry": [
         {"resource": {"resourceType": "Patient", "id": "9", "identifier": [{"system": "x", "value": "9"}]}}
     ]});
-    hostile.script(On::Patient, [ok(stranger)]);
+    hostile.script(On::Patient, [ok(&stranger)]);
     let sent = send(&server(&hostile.base), &one_flag()).await;
     assert_eq!(sent.outcome, Outcome::PatientUnknown);
     assert!(hostile.truth().writes.is_empty());
@@ -636,7 +636,7 @@ fn inner(statuses: [&str; 4]) -> Fault {
         .into_iter()
         .map(|status| json!({"response": {"status": status}}))
         .collect();
-    ok(json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
+    ok(&json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
 }
 
 #[tokio::test]
@@ -655,7 +655,7 @@ async fn a_transaction_that_failed_inside_failed() {
             inner(["201", "500", "422", "201"]),
             Outcome::ServerFault,
         ),
-        ("missing", ok(missing), Outcome::LyingSuccess),
+        ("missing", ok(&missing), Outcome::LyingSuccess),
         ("HTML", ok("<html>"), Outcome::LyingSuccess),
         ("500 of all", Fault::status(500), Outcome::ServerFault),
         ("reset", stored(Fault::Reset), Outcome::Unknown),

@@ -13,7 +13,9 @@ use crate::{
         codec,
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
-        lease::{AttemptRecord, Fate, Item, Leased, PatientId, Settlement, TargetId, Written},
+        lease::{
+            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
+        },
         reading::{
             DeliveryAttempt, DeliveryDetail, DeliveryFilter, DeliveryItem, DeliverySummary,
             TargetRow,
@@ -243,6 +245,7 @@ fn fill(
         patient_identifiers: row.identifiers,
         patient_references: row.references,
         items: items(connection, target, delivery.id)?,
+        remote_ids: remote_ids(connection, target, patient)?,
         waiting_since: codec::instant(delivery.waiting_since)?,
         reachable_ms: delivery.reachable_ms,
         correlation_id: delivery.correlation_id,
@@ -286,6 +289,28 @@ fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec
             etag: column(row, 10)?,
             written_hash: column(row, 11)?,
             outranks_human: column(row, 5)?,
+        })
+    })
+}
+
+/// What the target calls the patient's resources and the Devices, where it gave them ids of its
+/// own.
+fn remote_ids(
+    connection: &Connection,
+    target: TargetId,
+    patient: PatientId,
+) -> Result<Vec<RemoteId>> {
+    const SELECT: &str = "SELECT remote.fhir_type, remote.fhir_id, remote.remote_id \
+         FROM resource JOIN remote_resource AS remote ON remote.target_id = ?1 \
+         AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
+         WHERE resource.patient_id = ?2 AND remote.remote_id <> remote.fhir_id \
+         UNION SELECT fhir_type, fhir_id, remote_id FROM remote_resource \
+         WHERE target_id = ?1 AND fhir_type = 'Device' AND remote_id <> fhir_id";
+    all(connection, SELECT, params![target.0, patient.0], |row| {
+        Ok(RemoteId {
+            kind: column(row, 0)?,
+            id: column(row, 1)?,
+            remote_id: column(row, 2)?,
         })
     })
 }
@@ -438,12 +463,7 @@ fn name_of(first: First) -> Option<&'static str> {
     (first != First::Nothing).then(|| first.as_str())
 }
 
-fn record(
-    connection: &Connection,
-    me: &str,
-    delivery: i64,
-    attempt: &AttemptRecord,
-) -> Result<()> {
+fn record(connection: &Connection, me: &str, delivery: i64, attempt: &AttemptRecord) -> Result<()> {
     const INSERT: &str = "INSERT INTO delivery_attempt (delivery_id, number, replica, started_at, \
          ended_at, class, http_status, outcome_code, retry_after_ms, reply) \
          SELECT id, attempt, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM delivery WHERE id = ?1";
