@@ -15,7 +15,7 @@
 //! - Tests that are reported as positive or negative are tokens with both answers:
 //!   `dat_positive`, `breakage_positive`, `eada_high`, `trypsinogen_low`, `isoamylase_low`,
 //!   `hba2_high`, `telomere_below_1`, `telomere_below_10`, `telomere_from_50`, `zinc_high`,
-//!   `clumped`. "DAT negative" is `Refuted("dat_positive")`.
+//!   `plt_clump`. "DAT negative" is `Refuted("dat_positive")`.
 
 use super::{
     analyte::Analyte,
@@ -97,6 +97,9 @@ pub enum Criterion {
     Undecided(&'static Criterion),
     /// TRUE when the inner one is TRUE, else FALSE ("TRUE only").
     Surely(&'static Criterion),
+    /// UNKNOWN when the inner one is TRUE, else FALSE: a gate that must stay indeterminate
+    /// ("gate UNKNOWN when ...").
+    Doubtful(&'static Criterion),
 
     /// Not sent counts as FALSE (4.4.1, first column).
     Optional(&'static Criterion),
@@ -117,6 +120,8 @@ pub enum Criterion {
     Between(Input, &'static Limit, &'static Limit),
     /// A usable value was sent.
     Known(Input),
+    /// A usable value was sent and nothing makes it suspect.
+    Trusted(Input),
     /// Below the lower limit for age (section 2) of an analyte that has one: MCV, ALC, AMC, WBC.
     BelowRange(Analyte),
     /// Above the upper limit for age (section 2): MCV, AMC, WBC, reticulocytes.
@@ -471,10 +476,10 @@ pub mod prelude {
         Answer, Cap,
         Criterion::{
             self, Above, AboveRange, All, Always, Any, AnyToken, AtAge, AtLeast, AtMost, Below,
-            BelowRange, Between, Blocking, Custom, DuffyNull, Fired, Gate, Graded, IsLow, Known,
-            LowLineages, Not, NotBelow, NotBlocking, NotTrue, OfSex, OnlyLow, Optional, Persists,
-            PostPartum, Pregnant, Refuted, Reticulocytes, Same, Surely, Token, Trimester,
-            Undecided, Younger,
+            BelowRange, Between, Blocking, Custom, Doubtful, DuffyNull, Fired, Gate, Graded, IsLow,
+            Known, LowLineages, Not, NotBelow, NotBlocking, NotTrue, OfSex, OnlyLow, Optional,
+            Persists, PostPartum, Pregnant, Refuted, Reticulocytes, Same, Surely, Token, Trimester,
+            Trusted, Undecided, Younger,
         },
         Days,
         Input::{self, GestationAtBirth, LymphocytePercent, Mentzer, Rpi, TimesUpperLimit, Within},
@@ -542,7 +547,7 @@ pub mod prelude {
     /// Estimated glomerular filtration rate.
     pub const EGFR: Input = Input::Of(Analyte::Egfr);
     /// Lactate dehydrogenase over the laboratory's upper limit.
-    pub const LDH_X: Input = Input::TimesUpperLimit(Analyte::Ldh);
+    pub const LDH_X: Input = TimesUpperLimit(Analyte::Ldh);
     /// Haptoglobin.
     pub const HAPTOGLOBIN: Input = Input::Of(Analyte::Haptoglobin);
     /// Marrow cellularity.
