@@ -6,6 +6,7 @@
 pub mod age;
 pub mod analyte;
 pub mod assessment;
+pub mod catalogue;
 pub mod context;
 pub mod disorders;
 pub mod evaluate;
@@ -25,4 +26,3 @@ pub mod time;
 pub mod timeline;
 pub mod tokens;
 pub mod truth;
-pub mod catalogue;

@@ -407,12 +407,7 @@ fn known_stable_lineage(context: &Context<'_>, lineage: Lineage) -> Answer {
     let cause = CAUSES
         .iter()
         .filter(|(_, lineages)| lineages.contains(&lineage))
-        .any(|(token, _)| {
-            context
-                .facts()
-                .of(token)
-                .any(|fact| fact.truth.is_true() && fact.from.is_none_or(|from| from <= before.at))
-        })
+        .any(|(token, _)| context.facts().is_confirmed(token, before.at))
         || context
             .facts()
             .get(acknowledged(lineage))
