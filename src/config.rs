@@ -308,7 +308,7 @@ pub enum Deliveries {
             value_name = "URL"
         )]
         database: Database,
-        /// Only those in this state: queued, later, in-flight, delivered, superseded, parked, discarded
+        /// Only those in this state: queued, later, in_flight, delivered, superseded, parked, discarded
         #[arg(long)]
         state: Option<String>,
     },
