@@ -219,6 +219,14 @@ impl Issue {
         self
     }
 
+    /// The same thing said more mildly.
+    pub fn as_warning(self) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..self
+        }
+    }
+
     /// An error or worse.
     pub fn is_error(&self) -> bool {
         self.severity >= Severity::Error

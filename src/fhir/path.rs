@@ -115,6 +115,15 @@ impl<'p> Trail<'p> {
         }
     }
 
+    /// Whether the step is to `name` or to an item of it.
+    pub(crate) fn leads_into(&self, name: &str) -> bool {
+        match (self.here, self.above) {
+            (Here::Name(last), _) => last == name,
+            (Here::Index(_), Some(above)) => above.last_name() == Some(name),
+            _ => false,
+        }
+    }
+
     pub(crate) fn path(&self) -> Path {
         let mut steps = Vec::new();
         let mut at = Some(self);
