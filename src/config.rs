@@ -131,6 +131,9 @@ pub struct Serve {
     /// Also write the derived grade of each blood line to the FHIR server
     #[arg(long, env = "MARROWFLAG_WRITE_OBSERVATIONS")]
     pub write_observations: bool,
+    /// Local codes to LOINC: a ConceptMap
+    #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
+    pub code_map: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are; see the README)
     #[arg(long, env = "MARROWFLAG_SNOMED")]
     pub snomed: bool,
@@ -229,6 +232,9 @@ pub struct Assess {
     /// The time it is made for: an instant (2026-11-20T08:00:00Z) [default: the newest sample]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub as_of: Option<time::OffsetDateTime>,
+    /// Local codes to LOINC: a ConceptMap
+    #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
+    pub code_map: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are)
     #[arg(long)]
     pub snomed: bool,
@@ -254,6 +260,9 @@ pub struct Read {
     /// How to answer
     #[arg(long, value_enum, default_value = "table")]
     pub format: ReadFormat,
+    /// Local codes to LOINC: a ConceptMap
+    #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
+    pub code_map: Option<PathBuf>,
 }
 
 /// `marrowflag validate`.

@@ -6,7 +6,6 @@ use serde_json::json;
 use super::{
     Door, answer,
     error::{Error, Success},
-    metrics::StateLabel,
 };
 
 /// `GET /livez`: the process answers. Knows no database and no target.
@@ -19,7 +18,9 @@ pub(super) async fn ready(door: Data<Door>) -> Result<HttpResponse, Error> {
     if door.draining.is_cancelled() {
         return Err(Error::Transient(None));
     }
-    door.intake.ready().await?;
+    if !door.store.ready() {
+        return Err(Error::NoStore(None));
+    }
     Ok(answer::plain_json(Success::Ok, &json!({ "ready": true })))
 }
 
@@ -33,12 +34,8 @@ pub(super) async fn version() -> HttpResponse {
 
 /// `GET /metrics`.
 pub(super) async fn metrics(door: Data<Door>) -> Result<HttpResponse, Error> {
-    for (state, count) in door.store.delivery_counts().await? {
-        door.metrics
-            .deliveries
-            .get_or_create(&StateLabel { state: state.to_owned() })
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
+    let figures = door.store.figures().await?;
+    door.metrics.show(&figures, door.now());
     Ok(answer::text(
         Success::Ok,
         "application/openmetrics-text; version=1.0.0; charset=utf-8",
