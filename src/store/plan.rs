@@ -947,8 +947,6 @@ pub(crate) struct Plan {
     pub(crate) unchanged: Option<Vec<u8>>,
     /// A transaction that fails: nothing is to be written.
     pub(crate) failed: bool,
-    /// What was assumed about the envelope.
-    pub(crate) envelope_seen: bool,
 }
 
 /// Put the patients of a submission together, and make the receipt.
@@ -987,7 +985,6 @@ pub(crate) fn seal(
         receipt,
         unchanged: (!unchanged.is_empty()).then(|| pack_unchanged(&unchanged)),
         failed: outcome.failed,
-        envelope_seen,
     })
 }
 

@@ -47,8 +47,8 @@ pub(super) fn string_kind(owner: &str, element: &str, resource: bool) -> Primiti
         )
         | (_, "status" | "gender" | "use" | "intent")
         | ("Bundle", "type")
-        | ("Bundle.entry.request", "method") => return Primitive::Code,
-        ("ContactPoint" | "Contract.signer", "system") => return Primitive::Code,
+        | ("Bundle.entry.request", "method")
+        | ("ContactPoint", "system") => return Primitive::Code,
         (_, "system" | "url" | "fullUrl" | "implicitRules") | ("Meta", "source" | "profile") => {
             return Primitive::Uri;
         }
@@ -149,7 +149,7 @@ pub(super) fn required(type_name: &str) -> &'static [&'static str] {
         "Bundle.entry.response" => &["status"],
         "Annotation" => &["text"],
         "Observation" | "DiagnosticReport" => &["status", "code"],
-        "Observation.component" => &["code"],
+        "Observation.component" | "FamilyMemberHistory.condition" => &["code"],
         "DiagnosticReport.media" => &["link"],
         "Patient.communication" => &["language"],
         "Patient.link" => &["other", "type"],
@@ -161,7 +161,6 @@ pub(super) fn required(type_name: &str) -> &'static [&'static str] {
         "MedicationRequest" => &["status", "intent", "medication", "subject"],
         "MedicationAdministration" => &["status", "medication", "subject", "effective"],
         "FamilyMemberHistory" => &["status", "patient", "relationship"],
-        "FamilyMemberHistory.condition" => &["code"],
         "AllergyIntolerance" => &["patient"],
         "Immunization" => &["status", "vaccineCode", "patient", "occurrence"],
         "Encounter" => &["status", "class"],

@@ -1,5 +1,7 @@
 //! Submission to timeline: what was understood, and what was not.
 
+pub mod findings;
+
 use std::sync::Arc;
 
 use time::OffsetDateTime;

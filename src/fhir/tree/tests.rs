@@ -25,7 +25,7 @@ const BUNDLE: &str = r#"{"resourceType":"Bundle","type":"batch","entry":[{"resou
 
 #[test]
 fn decimals_stay_as_written() {
-    let text = r#"[9.40,-0.0,1e2,12345678901234567890.123456789]"#;
+    let text = "[9.40,-0.0,1e2,12345678901234567890.123456789]";
     let parsed = read(text);
     let Tree::Array(items) = &parsed.root else {
         panic!()

@@ -10,7 +10,7 @@
 mod tables;
 mod walk;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use fhirbolt_shared::{element_map, type_hints};
 
@@ -290,6 +290,35 @@ impl Model {
         expression
     }
 
+    /// The issue with its place: `path` leads down from `part`, which stands at `place`.
+    pub(crate) fn locate(
+        &self,
+        issue: Issue,
+        part: &Tree<'_>,
+        path: &Path,
+        place: &Place<'_>,
+    ) -> Issue {
+        self.locate_in(issue, part, Kind::Resource, path, place)
+    }
+
+    fn locate_in(
+        &self,
+        issue: Issue,
+        part: &Tree<'_>,
+        kind: Kind,
+        path: &Path,
+        place: &Place<'_>,
+    ) -> Issue {
+        let mut expression = place.expression.to_owned();
+        self.extend_expression(&mut expression, part, kind, path);
+        let pointer = format!("{}{}", place.pointer, safe_pointer(path));
+        let diagnostics = match &issue.diagnostics {
+            Some(more) => format!("{more}; {pointer}"),
+            None => pointer,
+        };
+        issue.at(expression).diagnosed(diagnostics)
+    }
+
     fn extend_expression(
         &self,
         expression: &mut String,
@@ -302,7 +331,7 @@ impl Model {
         for step in &path.0 {
             match step {
                 Step::Index(index) => {
-                    expression.push_str(&format!("[{index}]"));
+                    let _ = write!(expression, "[{index}]");
                     tree = match tree {
                         Some(Tree::Array(items)) => items.get(*index),
                         _ => None,
@@ -335,10 +364,24 @@ impl Model {
 }
 
 /// Looks like the name of an element, so that it cannot carry anything else into a message.
-fn is_plain_name(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A pointer without names that are none of FHIR's.
+fn safe_pointer(path: &Path) -> String {
+    let known = path
+        .0
+        .iter()
+        .take_while(|step| match step {
+            Step::Name(name) => is_plain_name(name.strip_prefix('_').unwrap_or(name)),
+            Step::Index(_) => true,
+        })
+        .cloned()
+        .collect();
+    Path(known).pointer()
 }
