@@ -298,10 +298,19 @@ pub struct Profiles {
     pub write: Option<PathBuf>,
 }
 
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For a terminal.
+    Table,
+    /// One JSON object a line.
+    Ndjson,
+}
+
 /// `marrowflag deliveries`.
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {
-    /// List deliveries, those that need someone first
+    /// List deliveries, the newest first
     List {
         /// Where everything is kept
         #[arg(
@@ -314,6 +323,12 @@ pub enum Deliveries {
         /// Only those in this state: queued, later, in_flight, delivered, superseded, parked, discarded
         #[arg(long)]
         state: Option<String>,
+        /// Only those to this FHIR server
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// How to answer
+        #[arg(long, value_enum, default_value = "table")]
+        format: ListFormat,
     },
     /// Show one delivery with its items and attempts
     Show {

@@ -1,5 +1,7 @@
 //! marrowflag: blood counts in, suspected bone-marrow-failure patterns out.
 
+pub mod app;
+pub mod cli;
 pub mod clinical;
 pub mod config;
 pub mod courier;

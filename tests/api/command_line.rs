@@ -186,7 +186,7 @@ fn a_database_that_is_none_ends_with_65() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.db");
     std::fs::write(&path, "this is no database, but it is longer than a header of one hundred bytes, to be sure of it ......").unwrap();
-    std::fs::write(dir.path().join("m.identity-key"), "00".repeat(32)).unwrap();
+    std::fs::write(dir.path().join("m.db.identity-key"), "00".repeat(32)).unwrap();
     let output = marrowflag(
         &["serve", "--listen", "127.0.0.1:0", "--database", &format!("sqlite:{}", path.display())],
         None,
