@@ -8,6 +8,7 @@ pub mod analyte;
 pub mod assessment;
 pub mod catalogue;
 pub mod context;
+pub mod cycle;
 pub mod disorders;
 pub mod evaluate;
 pub mod facts;
