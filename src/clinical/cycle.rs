@@ -520,7 +520,9 @@ mod tests {
         assert!((period(&flat, 58).unwrap().false_alarm - 1.0).abs() < 1e-12);
         let mut gap = series("0 0.1, 21 0.1, 60 2.0, 62 2.1");
         assert_eq!(evaluate(&gap).episodes.len(), 0);
-        gap.iter_mut().for_each(|sample| sample.day = i32::MAX);
+        for sample in &mut gap {
+            sample.day = i32::MAX;
+        }
         evaluate(&gap);
     }
 
