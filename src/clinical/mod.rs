@@ -6,6 +6,7 @@
 pub mod age;
 pub mod analyte;
 pub mod assessment;
+pub mod candidates;
 pub mod catalogue;
 pub mod context;
 pub mod cycle;
@@ -13,6 +14,7 @@ pub mod disorders;
 pub mod evaluate;
 pub mod facts;
 pub mod grade;
+pub mod judge;
 pub mod limits;
 pub mod mimics;
 pub mod patterns;

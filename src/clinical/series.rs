@@ -797,6 +797,30 @@ pub fn cycle(context: &Context<'_>) -> cycle::Cycle {
     cycle::evaluate(&samples)
 }
 
+/// Whether a low lineage has stayed low since the first four weeks of life, on two results or more
+/// and beyond that age: then it is no passing trouble of the newborn.
+pub fn low_since_newborn(context: &Context<'_>) -> Truth {
+    let limit = context.tuning().value(&BIRTH_ANC);
+    let age = |day: Date| ages_on(context, day).map(|ages| Decimal::from(ages.old.days()));
+    let beyond = age(context.specimen.day()).is_some_and(|age| age > limit);
+    let stayed = [Lineage::Neutrophil, Lineage::Platelet]
+        .into_iter()
+        .filter(|lineage| context.line(*lineage).low.is_true())
+        .any(|lineage| {
+            let low: Vec<Date> = results(context, lineage)
+                .iter()
+                .filter(|result| result.line.low.is_true())
+                .map(|result| result.day)
+                .collect();
+            low.len() >= 2
+                && low
+                    .first()
+                    .and_then(|first| age(*first))
+                    .is_some_and(|age| age <= limit)
+        });
+    (beyond && stayed).into()
+}
+
 /// `<x` counts as half of x, `>x` as x.
 fn representative(interval: &Interval) -> Option<Decimal> {
     interval
