@@ -586,7 +586,7 @@ impl Reader {
                     .iter()
                     .filter(|read| below(&read.path))
                     .flat_map(|read| &read.facts)
-                    .any(|known| known.token == fact.token)
+                    .any(|known| base(&known.token) == base(&fact.token))
             });
             if facts.is_empty() && (is_observation || status != "entered-in-error") {
                 continue;
@@ -724,6 +724,11 @@ fn about_a_value(word: &'static str, text: String) -> Issue {
     }
 }
 
+/// A token without its qualifier.
+fn base(token: &str) -> &str {
+    token.split('@').next().unwrap_or(token)
+}
+
 /// `status`, or what stands for it in a Condition.
 fn status_of<'t>(resource: &'t Tree<'_>) -> &'t str {
     resource
@@ -753,3 +758,6 @@ fn is_open_inpatient_stay(encounter: &Tree<'_>) -> bool {
         .is_some();
     inpatient && !over
 }
+
+#[cfg(test)]
+mod tests;
