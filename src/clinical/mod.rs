@@ -9,6 +9,7 @@ pub mod assessment;
 pub mod candidates;
 pub mod catalogue;
 pub mod context;
+pub mod cycle;
 pub mod decide;
 pub mod disorders;
 pub mod evaluate;
