@@ -12,7 +12,7 @@ use marrowflag::clinical::{
     quantity::Interval,
     time::{BirthDate, Precision, SampleTime},
     timeline::{
-        Draw, Duffy, Fact, Measurement, Method, Person, Pregnancy, Received, Sex, Smoking, Source,
+        Draw, Duffy, Fact, Measurement, Method, Pregnancy, Received, Sex, Smoking, Source,
         SpecimenProblem, Status, Timeline,
     },
     truth::Truth,
