@@ -1,0 +1,15 @@
+//! marrowflag against other FHIR servers: one that misbehaves on purpose, and real ones.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that fails here has found something"
+)]
+
+mod courier;
+mod deliveries;
+mod medplum;
+mod misbehaving;
+mod strategies;
+mod verdicts;
