@@ -80,9 +80,13 @@ impl StartError {
             Self::Listen(..) => Exit::Io,
             Self::Open(error) => match error {
                 OpenError::Locked { .. } => Exit::Locked,
-                OpenError::Unusable { .. } => Exit::Data,
-                OpenError::WrongIdentityKey { .. } | OpenError::IdentityKey { .. } => Exit::Config,
-                OpenError::Io { .. } | OpenError::Database { .. } => Exit::Io,
+                OpenError::Unusable { .. } | OpenError::Foreign { .. } => Exit::Data,
+                OpenError::WrongIdentityKey { .. }
+                | OpenError::IdentityKey { .. }
+                | OpenError::Settings { .. } => Exit::Config,
+                OpenError::Io { .. } | OpenError::Server { .. } | OpenError::Database { .. } => {
+                    Exit::Io
+                }
             },
             Self::Store(_) => Exit::Io,
             Self::Checker(_) => Exit::Bug,

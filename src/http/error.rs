@@ -280,6 +280,7 @@ impl From<StoreError> for Error {
             StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => {
                 Self::NoStore(Some(error.into()))
             }
+            StoreError::Twin => Self::TwinInFlight,
             StoreError::Transient(_) => Self::Transient(Some(error.into())),
             StoreError::ModelPanicked
             | StoreError::Defect(_)
