@@ -25,7 +25,7 @@ use std::{
 
 /// How a server is stopped.
 #[derive(Debug, Clone, Copy)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// Ends transactions under way.
     Fast,
     /// As a crash: recovery at the next start.
@@ -33,7 +33,7 @@ pub enum Stop {
 }
 
 /// A server.
-pub struct Server {
+pub(crate) struct Server {
     directory: tempfile::TempDir,
     bin: PathBuf,
     user: Option<(u32, u32)>,
@@ -57,7 +57,7 @@ fn bin() -> Option<PathBuf> {
 impl Server {
     /// The one that all tests of this process share. `None`: not installed, and `test` is said to
     /// be skipped.
-    pub fn shared(test: &str) -> Option<Arc<Self>> {
+    pub(crate) fn shared(test: &str) -> Option<Arc<Self>> {
         let mut shared = SHARED
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// One for this test alone.
-    pub fn new(test: &str, settings: &[&str]) -> Option<Self> {
+    pub(crate) fn new(test: &str, settings: &[&str]) -> Option<Self> {
         let Some(bin) = bin() else {
             assert!(
                 std::env::var("CI").as_deref() != Ok("true"),
@@ -143,7 +143,7 @@ impl Server {
     }
 
     /// Starts it, and waits until it answers.
-    pub fn start(&self) {
+    pub(crate) fn start(&self) {
         // Ends with us, whatever ends us: the shell waits for our end of the pipe to close.
         const WATCH: &str =
             r#""$@" & pid=$!; cat >/dev/null; kill -INT $pid 2>/dev/null; wait $pid"#;
@@ -193,7 +193,7 @@ impl Server {
     }
 
     /// Stops it, and waits until it is gone.
-    pub fn stop(&self, how: Stop) {
+    pub(crate) fn stop(&self, how: Stop) {
         let mode = match how {
             Stop::Fast => "fast",
             Stop::Immediate => "immediate",
@@ -225,17 +225,17 @@ impl Server {
     }
 
     /// Its port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Where a database is.
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         url(self.port, database)
     }
 
     /// A connection for the test itself.
-    pub async fn client(&self, database: &str) -> tokio_postgres::Client {
+    pub(crate) async fn client(&self, database: &str) -> tokio_postgres::Client {
         let (client, connection) =
             tokio_postgres::connect(&self.url(database), tokio_postgres::NoTls)
                 .await
@@ -246,7 +246,7 @@ impl Server {
 
     /// A new database, or a copy of what is committed in another, whose users are cut off for
     /// good. From a thread of its own, so that it can be called anywhere.
-    pub fn database(&self, copy_of: Option<&str>) -> String {
+    pub(crate) fn database(&self, copy_of: Option<&str>) -> String {
         let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         let mut statements = Vec::new();
         if let Some(old) = copy_of {
@@ -279,7 +279,7 @@ impl Server {
 }
 
 /// Where a database is.
-pub fn url(port: u16, database: &str) -> String {
+pub(crate) fn url(port: u16, database: &str) -> String {
     format!("postgres://postgres@127.0.0.1:{port}/{database}?sslmode=disable")
 }
 
