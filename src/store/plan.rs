@@ -420,16 +420,16 @@ impl Filing {
             && !is_withdrawn(&head.status)
         {
             for row in self.rows(&head) {
-                let Some(held) = self.values.get_mut(&row) else {
+                let Some(value) = self.values.get_mut(&row) else {
                     continue;
                 };
                 self.changes.push(Change::Keep(row));
-                held.version = head.version + 1;
-                WITHDRAWN.clone_into(&mut held.status);
-                if let Some(measurement) = &mut held.measurement {
+                value.version = head.version + 1;
+                WITHDRAWN.clone_into(&mut value.status);
+                if let Some(measurement) = &mut value.measurement {
                     measurement.status = Status::EnteredInError;
                 }
-                self.changes.push(Change::Put(Box::new(held.clone())));
+                self.changes.push(Change::Put(Box::new(value.clone())));
             }
             if let Some(fact) = self.facts.get_mut(&id) {
                 fact.version = head.version + 1;
@@ -728,9 +728,10 @@ impl Draft {
             seen_seq: self.seen_seq,
             new_keys: self.new_keys,
             row: self.row,
-            body: match self.filing.lines.is_empty() {
-                true => None,
-                false => Some(codec::compress(self.filing.lines.join("\n").as_bytes())?),
+            body: if self.filing.lines.is_empty() {
+                None
+            } else {
+                Some(codec::compress(self.filing.lines.join("\n").as_bytes())?)
             },
             changes: self.filing.changes,
             aliases: self.filing.aliases,
@@ -752,7 +753,7 @@ impl Draft {
         if let Some(conclusion) = self.conclusion {
             let output = plan.write(incoming, &self.members, &conclusion, held)?;
             let written = plan.number(&conclusion, &output);
-            plan.settle_findings(&conclusion, self.findings, &output, &written);
+            plan.settle_findings(&conclusion, &self.findings, &output, &written);
             finished.conclusion = Some(PatientOutcome {
                 members: self.members,
                 key: plan.row.key,
@@ -905,7 +906,7 @@ impl PatientPlan {
     fn settle_findings(
         &mut self,
         conclusion: &Conclusion,
-        held: Vec<HeldFinding>,
+        held: &[HeldFinding],
         output: &[Output],
         written: &Written,
     ) {
