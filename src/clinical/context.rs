@@ -195,7 +195,7 @@ impl<'a> Context<'a> {
             .person
             .birth
             .and_then(|birth| Ages::new(birth, specimen.day()));
-        let facts = facts::at(case.timeline, specimen.at.instant);
+        let facts = facts::at_index(case.timeline, specimen.at.instant);
         let transfused = facts
             .get("rbc_transfusion_120d")
             .is_some_and(Truth::is_true)
@@ -361,6 +361,11 @@ impl<'a> Context<'a> {
             return Answer::NOT_SENT;
         }
         match self.facts.get(token) {
+            // Only mentioned: the series may know better.
+            Some(Truth::Unknown) => match series::token(self, token) {
+                derived if derived.truth.is_unknown() => Answer::UNDECIDED,
+                derived => derived,
+            },
             Some(truth) => truth.into(),
             None => series::token(self, token),
         }

@@ -81,7 +81,7 @@ static HYPOCELLULAR_MARROW: Criterion = Any(&[Same(&MARROW_EMPTY), Token("bm_hyp
 
 /// Two of the three counts of severe aplastic anaemia. Reticulocytes not sent: the two others
 /// alone, and undecided when exactly one of them is met.
-static SEVERE: Criterion = AtLeast(
+pub(super) static SEVERE: Criterion = AtLeast(
     2,
     &[
         Below(ANC, &SEVERE_ANC),

@@ -1,6 +1,25 @@
 //! What was sent, decoded and checked entry by entry, before anything is read from it.
 
+mod blood_count;
+mod decode;
+mod envelope;
+mod invariants;
+mod request;
+
 use super::{outcome::Issue, tree::Tree};
+
+pub use decode::{Checker, CheckerError};
+pub use request::{parse_if_match, parse_if_none_exist};
+
+/// Who asks: what a Bundle breaks only as an envelope refuses it at the door, and is a warning to
+/// somebody who looks at files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum At {
+    /// `POST` to the service.
+    Door,
+    /// A command, or `$assess-cytopenia`.
+    Command,
+}
 
 /// Release of FHIR that a body is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,3 +142,20 @@ pub struct Submission<'a> {
     /// Set when the whole is refused.
     pub refused: Option<Refusal>,
 }
+
+impl Submission<'_> {
+    /// Every issue, of the envelope and then of the entries in their order.
+    pub fn all_issues(&self) -> impl Iterator<Item = &Issue> {
+        self.issues
+            .iter()
+            .chain(self.entries.iter().flat_map(|entry| &entry.issues))
+    }
+
+    /// Every entry stands or falls with the others.
+    pub fn is_atomic(&self) -> bool {
+        matches!(self.kind, Kind::Transaction | Kind::Message | Kind::Single)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,492 @@
+//! Floor 3, the courier: outbox to FHIR servers. It leases what is due, sends it, and settles what
+//! came of it; a breaker and holds keep it away from a target that does not work.
+
+mod breaker;
+mod guard;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use time::OffsetDateTime;
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    breaker::{Admission, Breaker},
+    guard::Guard,
+};
+use crate::{
+    fhir_server::{FhirServer, Sent},
+    store::{
+        Store, StoreError,
+        delivery::{self, Attempt, Hold, Next, Outcome},
+        lease::{AttemptRecord, Leased, PatientId, Settlement, TargetId},
+        reading::DeliveryFilter,
+    },
+};
+
+/// Deliveries in flight to one target.
+pub const IN_FLIGHT: usize = 8;
+/// How often the outbox is looked at when nobody wakes the courier.
+const POLL: Duration = Duration::from_millis(500);
+/// How long to leave a store alone that gave an error.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// 403 for one patient is that patient's when another's write succeeded within this time.
+const OTHERS_PASS: time::Duration = time::Duration::minutes(10);
+
+/// The side of the store that the courier works with.
+pub trait Outbox: Send + Sync + 'static {
+    /// What can go wrong; its text must not hold patient data.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Takes at most `limit` lanes that are due on `target` and whose oldest open delivery is
+    /// returned, the most urgent first.
+    fn lease(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Leased>, Self::Error>> + Send;
+
+    /// Settles a delivery and frees its lane, in one transaction with the hold of
+    /// [`Next::Held`]. `false`: the lane was fenced meanwhile, and nothing was changed.
+    fn settle(
+        &self,
+        leased: &Leased,
+        settlement: Settlement,
+    ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+
+    /// The hold that lies on a target.
+    fn hold(
+        &self,
+        target: TargetId,
+    ) -> impl Future<Output = Result<Option<Hold>, Self::Error>> + Send;
+
+    /// Ends the hold of a target: a probe came through.
+    fn end_hold(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Puts parked deliveries back to `later`, as the command `retry` does.
+    fn unpark(
+        &self,
+        deliveries: &[i64],
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+impl Outbox for Arc<dyn Store> {
+    type Error = StoreError;
+
+    async fn lease(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+        limit: usize,
+    ) -> Result<Vec<Leased>, StoreError> {
+        Store::lease(&**self, target, now, limit).await
+    }
+
+    async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, StoreError> {
+        Store::settle(&**self, leased, settlement).await
+    }
+
+    async fn hold(&self, target: TargetId) -> Result<Option<Hold>, StoreError> {
+        let targets = self.targets().await?;
+        let row = targets.into_iter().find(|row| row.id == target);
+        Ok(row.and_then(|row| row.hold).map(|(hold, _)| hold))
+    }
+
+    async fn end_hold(&self, target: TargetId, now: OffsetDateTime) -> Result<(), StoreError> {
+        Store::hold(&**self, target, None, now).await
+    }
+
+    async fn unpark(&self, deliveries: &[i64], now: OffsetDateTime) -> Result<(), StoreError> {
+        for delivery in deliveries {
+            let filter = DeliveryFilter {
+                id: Some(*delivery),
+                ..DeliveryFilter::default()
+            };
+            self.retry(filter, now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Time and chance, handed in.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The time of day: for what is stored.
+    pub now: Arc<dyn Fn() -> OffsetDateTime + Send + Sync>,
+    /// Time since some start that never goes back: for waiting.
+    pub monotonic: Arc<dyn Fn() -> Duration + Send + Sync>,
+    /// Uniform in `0.0..1.0`.
+    pub jitter: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// How a target stands, for `/readyz`, metrics and the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// Which.
+    pub target: TargetId,
+    /// The breaker is open: nothing is sent.
+    pub open: bool,
+    /// The hold that lies on it.
+    pub hold: Option<Hold>,
+    /// Types of ours that it does not let us write.
+    pub unwritable: Vec<&'static str>,
+    /// Deliveries on their way.
+    pub in_flight: usize,
+}
+
+/// The types a delivery can be made of.
+const KINDS: [&str; 4] = ["Device", "DiagnosticReport", "Flag", "Provenance"];
+
+/// Takes deliveries from an [`Outbox`] to their targets.
+pub struct Courier<O> {
+    outbox: O,
+    lines: Vec<Line>,
+    surroundings: Surroundings,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+/// What the courier knows of one target.
+struct Line {
+    target: TargetId,
+    server: FhirServer,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    breaker: Breaker,
+    guard: Guard,
+    hold: Option<Hold>,
+    /// While held: no probe before.
+    probe_at: Duration,
+    in_flight: usize,
+    /// When its target could be reached again after it could not.
+    reachable_since: Option<OffsetDateTime>,
+    /// When a write last succeeded, and for whom.
+    last_success: HashMap<PatientId, OffsetDateTime>,
+}
+
+impl Line {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<O: Outbox> Courier<O> {
+    /// A courier to `targets`. `wake` is notified when something became due.
+    pub fn new(
+        outbox: O,
+        targets: Vec<(TargetId, FhirServer)>,
+        surroundings: Surroundings,
+        wake: Arc<Notify>,
+    ) -> Arc<Self> {
+        let lines = targets
+            .into_iter()
+            .map(|(target, server)| Line {
+                target,
+                server,
+                state: Mutex::default(),
+            })
+            .collect();
+        Arc::new(Self {
+            outbox,
+            lines,
+            surroundings,
+            wake,
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// How every target stands.
+    pub fn status(&self) -> Vec<TargetStatus> {
+        self.lines
+            .iter()
+            .map(|line| {
+                let state = line.state();
+                TargetStatus {
+                    target: line.target,
+                    open: state.breaker.is_open(),
+                    hold: state.hold,
+                    unwritable: line.server.unwritable(&KINDS),
+                    in_flight: state.in_flight,
+                }
+            })
+            .collect()
+    }
+
+    /// Sends everything that is due at `now`; how many deliveries were settled.
+    pub async fn deliver_due(self: &Arc<Self>, now: OffsetDateTime) -> Result<usize, O::Error> {
+        let mut settled = 0;
+        loop {
+            let mut sends = JoinSet::new();
+            for index in 0..self.lines.len() {
+                self.start(index, now, &mut sends).await?;
+            }
+            if sends.is_empty() {
+                return Ok(settled);
+            }
+            while let Some(sent) = sends.join_next().await {
+                settled += usize::from(matches!(sent, Ok(true)));
+            }
+        }
+    }
+
+    /// Delivers until `stop`; then finishes what is on its way.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut sends = JoinSet::new();
+        while !stop.is_cancelled() {
+            let now = (self.surroundings.now)();
+            let mut pause = POLL;
+            for index in 0..self.lines.len() {
+                if let Err(error) = self.start(index, now, &mut sends).await {
+                    tracing::error!(%error, "the outbox cannot be read");
+                    pause = STORE_PAUSE;
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
+                Some(_) = sends.join_next(), if !sends.is_empty() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.stop.cancel();
+        while sends.join_next().await.is_some() {}
+    }
+
+    /// Leases what one target can take now and starts sending it.
+    async fn start(
+        self: &Arc<Self>,
+        index: usize,
+        now: OffsetDateTime,
+        sends: &mut JoinSet<bool>,
+    ) -> Result<(), O::Error> {
+        let Some(line) = self.lines.get(index).filter(|_| !self.stop.is_cancelled()) else {
+            return Ok(());
+        };
+        let hold = self.outbox.hold(line.target).await?;
+        let limit = self.admitted(line, hold, now);
+        if limit == 0 {
+            return Ok(());
+        }
+        let leased = self.outbox.lease(line.target, now, limit).await?;
+        line.state().in_flight += leased.len();
+        for leased in leased {
+            let courier = Arc::clone(self);
+            sends.spawn(async move { courier.deliver(index, leased).await });
+        }
+        Ok(())
+    }
+
+    /// How many more deliveries may go to a target.
+    fn admitted(&self, line: &Line, hold: Option<Hold>, now: OffsetDateTime) -> usize {
+        let monotonic = (self.surroundings.monotonic)();
+        let mut state = line.state();
+        if state.hold.is_some() && hold.is_none() {
+            // An operator ended it.
+            state.reachable_since = Some(now);
+            state.guard = Guard::default();
+        }
+        state.hold = hold;
+        if hold.is_some() {
+            let due = state.in_flight == 0 && monotonic >= state.probe_at;
+            return usize::from(due);
+        }
+        match state.breaker.admits(monotonic) {
+            Admission::Slots(slots) => slots.saturating_sub(state.in_flight),
+            Admission::Probe if state.in_flight == 0 => 1,
+            Admission::Probe | Admission::Nothing => 0,
+        }
+    }
+
+    /// Sends one delivery and settles it; `false`: it could not be settled.
+    async fn deliver(&self, index: usize, leased: Leased) -> bool {
+        let Some(line) = self.lines.get(index) else {
+            return false;
+        };
+        let started_at = (self.surroundings.now)();
+        let began = (self.surroundings.monotonic)();
+        let may_start = || !self.stop.is_cancelled();
+        let sending = line.server.send(&leased, started_at, &may_start);
+        // A panic is ours and of this delivery only: it is parked and the others go on.
+        let sent = AssertUnwindSafe(sending).catch_unwind().await;
+        let sent = sent.unwrap_or_else(|_| Sent::nothing(Outcome::Unforeseen));
+        let took = (self.surroundings.monotonic)().saturating_sub(began);
+        let ended_at = started_at + took;
+        let (settlement, unpark, ends_hold) =
+            self.conclude(line, &leased, sent, started_at, ended_at);
+        let class = settlement.attempt.class;
+        tracing::info!(
+            delivery = leased.delivery,
+            class = class.as_str(),
+            status = settlement.attempt.http_status,
+            millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            "delivery tried"
+        );
+        let mut result = self.outbox.settle(&leased, settlement).await;
+        if matches!(result, Ok(true)) && ends_hold {
+            result = self
+                .outbox
+                .end_hold(line.target, ended_at)
+                .await
+                .map(|()| true);
+        }
+        if matches!(result, Ok(true)) && !unpark.is_empty() {
+            let again = self.outbox.unpark(&unpark, ended_at).await;
+            result = again.map(|()| true);
+        }
+        match result {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!(
+                    delivery = leased.delivery,
+                    "fenced: the lane has a new owner"
+                );
+                false
+            }
+            Err(error) => {
+                tracing::error!(delivery = leased.delivery, %error, "a delivery cannot be settled");
+                false
+            }
+        }
+    }
+
+    /// What follows from a send: the settlement, deliveries to take out of parking, and whether a
+    /// hold ends.
+    fn conclude(
+        &self,
+        line: &Line,
+        leased: &Leased,
+        sent: Sent,
+        started_at: OffsetDateTime,
+        ended_at: OffsetDateTime,
+    ) -> (Settlement, Vec<i64>, bool) {
+        let monotonic = (self.surroundings.monotonic)();
+        let jitter = (self.surroundings.jitter)();
+        let mut state = line.state();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        let outcome = match sent.outcome {
+            Outcome::Forbidden { .. } => Outcome::Forbidden {
+                others_pass: state.others_pass(leased.patient, ended_at),
+            },
+            other => other,
+        };
+        let reachable = state.reachable(leased, ended_at);
+        let attempt = Attempt {
+            number: leased.attempt.saturating_add(1),
+            earlier: &leased.earlier,
+            reachable,
+        };
+        let mut next = delivery::next_step(&attempt, &outcome, ended_at, jitter);
+        let mut unpark = Vec::new();
+        if state.hold == Some(Hold::MassPark) && guard::counts(&next) {
+            next = Next::held(Hold::MassPark, ended_at);
+        } else if let Some(others) = state.guard.note(leased, &outcome, &next, monotonic) {
+            tracing::error!(
+                target_id = line.target.0,
+                class = outcome.class().as_str(),
+                "many deliveries are refused: the target is held, they go back"
+            );
+            next = Next::held(Hold::MassPark, ended_at);
+            unpark = others;
+        }
+        let was_open = state.breaker.is_open();
+        state.breaker.note(&outcome, monotonic, jitter);
+        let is_open = state.breaker.is_open();
+        if was_open != is_open {
+            tracing::warn!(
+                target_id = line.target.0,
+                open = is_open,
+                "breaker of a target"
+            );
+        }
+        let ends_hold = state.note_hold(&outcome, &next, ended_at, monotonic);
+        if ends_hold || (was_open && !is_open) {
+            state.reachable_since = Some(ended_at);
+        }
+        if outcome == Outcome::Delivered {
+            state.remember_success(leased.patient, ended_at);
+        }
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let settlement = Settlement {
+            next,
+            attempt: AttemptRecord {
+                started_at,
+                ended_at,
+                class: outcome.class(),
+                http_status: sent.http_status,
+                outcome_code: sent.outcome_code,
+                retry_after_ms: sent.retry_after.map(millis),
+                reply: sent.reply,
+            },
+            items_done: sent.items,
+            reachable_ms: millis(reachable),
+        };
+        (settlement, unpark, ends_hold)
+    }
+}
+
+impl State {
+    /// Whether another patient's write succeeded lately.
+    fn others_pass(&self, patient: PatientId, now: OffsetDateTime) -> bool {
+        self.last_success
+            .iter()
+            .any(|(other, at)| *other != patient && (now - *at).abs() < OTHERS_PASS)
+    }
+
+    /// Two patients are enough to know whether another one passes.
+    fn remember_success(&mut self, patient: PatientId, now: OffsetDateTime) {
+        self.last_success.insert(patient, now);
+        while self.last_success.len() > 2 {
+            let oldest = self.last_success.iter().min_by_key(|(_, at)| **at);
+            match oldest.map(|(patient, _)| *patient) {
+                Some(oldest) => self.last_success.remove(&oldest),
+                None => return,
+            };
+        }
+    }
+
+    /// The age of a delivery that counts: what it had, and the time it waited for this attempt while
+    /// the target could be reached.
+    fn reachable(&self, leased: &Leased, now: OffsetDateTime) -> Duration {
+        let before = Duration::from_millis(u64::try_from(leased.reachable_ms).unwrap_or(0));
+        if self.hold.is_some() || self.breaker.is_open() {
+            return before;
+        }
+        let since = self.reachable_since.map_or(leased.waiting_since, |since| {
+            since.max(leased.waiting_since)
+        });
+        before + Duration::try_from(now - since).unwrap_or(Duration::ZERO)
+    }
+
+    /// Takes an outcome into the hold; whether the hold ends.
+    fn note_hold(
+        &mut self,
+        outcome: &Outcome,
+        next: &Next,
+        now: OffsetDateTime,
+        monotonic: Duration,
+    ) -> bool {
+        if let Next::Held { hold, at, .. } = next {
+            self.hold = Some(*hold);
+            self.probe_at = monotonic + Duration::try_from(*at - now).unwrap_or_default();
+            return false;
+        }
+        self.probe_at = monotonic + delivery::PROBE;
+        *outcome == Outcome::Delivered && self.hold.take().is_some()
+    }
+}

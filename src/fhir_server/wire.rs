@@ -1,0 +1,342 @@
+//! One HTTP call: what leaves, what may come back, and how a failed call is told apart.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use reqwest::{
+    Method, StatusCode, Url,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::store::delivery::Outcome;
+
+/// FHIR JSON of release 4.0, in both directions.
+const FHIR_JSON: HeaderValue =
+    HeaderValue::from_static("application/fhir+json; fhirVersion=4.0; charset=utf-8");
+/// The same for a server that does not know the parameter (406, 415).
+const PLAIN_FHIR_JSON: HeaderValue = HeaderValue::from_static("application/fhir+json");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+/// Azure's finer `Retry-After`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");
+/// The largest file a token is read from.
+const TOKEN_LIMIT: usize = 64 * 1024;
+
+/// How long a call may take and how much may come back.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// For the whole call, to the last byte of the answer.
+    pub total: Duration,
+    /// Bytes of an answer.
+    pub response: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            total: Duration::from_secs(15),
+            response: 8 * 1024 * 1024,
+        }
+    }
+}
+
+/// Where the bearer token comes from.
+#[derive(Debug, Clone, Default)]
+pub enum Token {
+    /// The target asks for none.
+    #[default]
+    None,
+    /// A file, read again for every send, so that it can be renewed under us.
+    File(Arc<std::path::Path>),
+}
+
+impl Token {
+    /// The `Authorization` header. `Err`: the file cannot be read or holds no token.
+    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, Outcome> {
+        let Self::File(path) = self else {
+            return Ok(None);
+        };
+        let text = tokio::fs::read(path)
+            .await
+            .ok()
+            .filter(|bytes| bytes.len() <= TOKEN_LIMIT)
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or(Outcome::Unauthorized)?;
+        let token = text.trim();
+        if token.is_empty() {
+            return Err(Outcome::Unauthorized);
+        }
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Outcome::Unauthorized)?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) body: Option<&'a Value>,
+    /// Version as in an `ETag`.
+    pub(super) if_match: Option<&'a str>,
+    pub(super) if_none_exist: Option<String>,
+    /// `return=minimal` or `return=representation`.
+    pub(super) prefer: Option<&'static str>,
+}
+
+impl<'a> Call<'a> {
+    /// A read or a search, past every cache on the way.
+    pub(super) fn get(url: Url) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            body: None,
+            if_match: None,
+            if_none_exist: None,
+            prefer: None,
+        }
+    }
+
+    pub(super) fn write(method: Method, url: Url, body: &'a Value) -> Self {
+        Self {
+            method,
+            url,
+            body: Some(body),
+            if_match: None,
+            if_none_exist: None,
+            prefer: None,
+        }
+    }
+}
+
+/// What goes with every call of one send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Envelope<'a> {
+    pub(super) authorization: Option<&'a HeaderValue>,
+    pub(super) request_id: &'a str,
+    pub(super) correlation_id: &'a str,
+    pub(super) plain_media_type: bool,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) etag: Option<String>,
+    pub(super) location: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Reply {
+    /// The body, if it is a JSON object.
+    pub(super) fn json(&self) -> Option<Value> {
+        let body = self.bytes.strip_prefix(b"\xEF\xBB\xBF");
+        serde_json::from_slice(body.unwrap_or(&self.bytes))
+            .ok()
+            .filter(Value::is_object)
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.iter().all(u8::is_ascii_whitespace)
+    }
+
+    /// The first 2 kB.
+    pub(super) fn excerpt(&self) -> String {
+        let end = self.bytes.len().min(2048);
+        String::from_utf8_lossy(self.bytes.get(..end).unwrap_or_default()).into_owned()
+    }
+}
+
+/// The client for one target. No redirects (a token must not follow one), no retries of its own
+/// (retrying is done in one place), no proxy from the environment, no compressed answers.
+pub(super) fn client(limits: &Limits) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .user_agent(concat!("marrowflag/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(limits.connect)
+        .timeout(limits.total)
+        .pool_idle_timeout(Duration::from_secs(20))
+        .build()
+}
+
+/// Sends and reads the answer to its end. `Err` carries how the call failed.
+pub(super) async fn exchange(
+    client: &reqwest::Client,
+    limits: &Limits,
+    call: Call<'_>,
+    envelope: &Envelope<'_>,
+    now: OffsetDateTime,
+) -> Result<Reply, Outcome> {
+    let headers = headers(&call, envelope);
+    let mut request = client.request(call.method, call.url).headers(headers);
+    if let Some(body) = call.body {
+        request = request.body(body.to_string());
+    }
+    let mut answer = request.send().await.map_err(|error| failed(&error))?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|_| Outcome::Unknown)? {
+        if bytes.len().saturating_add(chunk.len()) > limits.response {
+            return Err(Outcome::Unknown);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let text = |name| {
+        answer
+            .headers()
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    Ok(Reply {
+        status: answer.status(),
+        etag: text(header::ETAG),
+        location: text(header::LOCATION),
+        retry_after: retry_after(answer.headers(), now),
+        bytes,
+    })
+}
+
+fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> HeaderMap {
+    let media_type = if envelope.plain_media_type {
+        PLAIN_FHIR_JSON
+    } else {
+        FHIR_JSON
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, media_type.clone());
+    headers.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    if let Some(authorization) = envelope.authorization {
+        headers.insert(header::AUTHORIZATION, authorization.clone());
+    }
+    if call.body.is_some() {
+        headers.insert(header::CONTENT_TYPE, media_type);
+    } else {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    // A value that cannot stand in a header (an ETag from a strange server) is left out: without
+    // it the write is still a PUT of the same content.
+    let texts = [
+        (REQUEST_ID, Some(envelope.request_id)),
+        (CORRELATION_ID, Some(envelope.correlation_id)),
+        (header::IF_MATCH, call.if_match),
+        (IF_NONE_EXIST, call.if_none_exist.as_deref()),
+        (PREFER, call.prefer),
+    ];
+    for (name, text) in texts {
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// A call without a whole answer: was anything sent?
+fn failed(error: &reqwest::Error) -> Outcome {
+    if error.is_connect() || error.is_builder() {
+        if names_a_certificate(error) {
+            Outcome::Certificate
+        } else {
+            Outcome::NotSent
+        }
+    } else {
+        Outcome::Unknown
+    }
+}
+
+/// Whether the chain of causes ends in a certificate that was refused. The TLS library's error
+/// type is private to the HTTP client, its wording is not: "invalid peer certificate: ...".
+fn names_a_certificate(error: &dyn Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.to_string().contains("certificate") {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// `Retry-After` in seconds or as a date, or Azure's in milliseconds. What cannot be read counts as
+/// absent; a date that is past as "now".
+fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(millis) = text(&RETRY_AFTER_MS).and_then(|value| value.parse().ok()) {
+        return Some(Duration::from_millis(millis));
+    }
+    let value = text(&header::RETRY_AFTER)?;
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    Some(Duration::try_from(date - now).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn asked(name: &'static str, value: &'static str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static(value));
+        retry_after(&headers, datetime!(2015-10-21 07:28 UTC))
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(asked("retry-after", "120"), seconds(120));
+        assert_eq!(asked("retry-after", "0"), seconds(0));
+        assert_eq!(asked("retry-after", "999999999"), seconds(999_999_999));
+        assert_eq!(
+            asked("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT"),
+            seconds(30)
+        );
+        assert_eq!(
+            asked("retry-after", "Wed, 21 Oct 2015 07:27:00 GMT"),
+            seconds(0),
+            "past"
+        );
+        assert_eq!(
+            asked("x-ms-retry-after-ms", "250"),
+            Some(Duration::from_millis(250))
+        );
+        for nonsense in ["-1", "soon", "", "1.5", "99999999999999999999999"] {
+            assert_eq!(asked("retry-after", nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_file_is_trimmed_and_must_hold_a_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let token = Token::File(file.path().into());
+        assert_eq!(token.header().await, Err(Outcome::Unauthorized), "empty");
+        std::fs::write(file.path(), " abc\n").unwrap();
+        let header = token.header().await.unwrap().unwrap();
+        assert_eq!(header.to_str().unwrap(), "Bearer abc");
+        assert!(header.is_sensitive(), "it must not be printed");
+        std::fs::write(file.path(), "a\nb").unwrap();
+        assert_eq!(
+            token.header().await,
+            Err(Outcome::Unauthorized),
+            "two lines"
+        );
+    }
+}

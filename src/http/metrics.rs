@@ -1,0 +1,247 @@
+//! `GET /metrics`: what the door counts. Labels come from closed sets; none is a patient's.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+use time::OffsetDateTime;
+
+use crate::store::reading::Figures;
+
+/// Labels of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    /// Template of the route, `/fhir/Flag/{id}`.
+    pub(super) route: String,
+    /// Method.
+    pub(super) method: &'static str,
+    /// `2xx`, `4xx` ...
+    pub(super) class: &'static str,
+}
+
+/// Label of the route alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RouteLabel {
+    /// Template of the route.
+    pub(super) route: String,
+}
+
+/// Which limit refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LimitLabel {
+    /// Name of the limit.
+    pub(super) limit: &'static str,
+}
+
+/// Kind of submission or entry and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResultLabels {
+    /// `batch`, `transaction`, `single` ...
+    pub(super) kind: &'static str,
+    /// `accepted`, `refused`, `replayed`.
+    pub(super) result: &'static str,
+}
+
+/// Deliveries of a target in a state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    target: String,
+    state: String,
+}
+
+/// A target, by its configured name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    target: String,
+}
+
+/// Everything counted.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    /// Requests answered.
+    pub(super) requests: Family<RequestLabels, Counter>,
+    /// How long they took.
+    pub(super) request_seconds: Family<RouteLabel, Histogram>,
+    /// Requests being worked on.
+    pub(super) inflight: Gauge,
+    /// Bytes of bodies being worked on.
+    pub(super) inflight_bytes: Gauge,
+    /// Refused by a limit.
+    pub(super) refused: Family<LimitLabel, Counter>,
+    /// Submissions.
+    pub(super) submissions: Family<ResultLabels, Counter>,
+    /// Entries of submissions.
+    pub(super) entries: Family<ResultLabels, Counter>,
+    deliveries: Family<DeliveryLabels, Gauge>,
+    oldest_due_seconds: Family<TargetLabel, Gauge>,
+    queue_length: Gauge,
+    wal_bytes: Gauge,
+    /// Requests that ended in a caught panic.
+    pub(super) panics: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("marrowflag");
+        let requests = Family::<RequestLabels, Counter>::default();
+        let request_seconds = Family::<RouteLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
+            ])
+        });
+        let inflight = Gauge::<i64, AtomicI64>::default();
+        let inflight_bytes = Gauge::<i64, AtomicI64>::default();
+        let refused = Family::<LimitLabel, Counter>::default();
+        let submissions = Family::<ResultLabels, Counter>::default();
+        let entries = Family::<ResultLabels, Counter>::default();
+        let deliveries = Family::<DeliveryLabels, Gauge>::default();
+        let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
+        let queue_length = Gauge::<i64, AtomicI64>::default();
+        let wal_bytes = Gauge::<i64, AtomicI64>::default();
+        let panics = Counter::<u64, AtomicU64>::default();
+        registry.register("http_requests", "Requests answered", requests.clone());
+        registry.register(
+            "http_request_seconds",
+            "Time from head to answer",
+            request_seconds.clone(),
+        );
+        registry.register(
+            "http_inflight",
+            "Requests being worked on",
+            inflight.clone(),
+        );
+        registry.register(
+            "http_inflight_bytes",
+            "Bytes of bodies being worked on",
+            inflight_bytes.clone(),
+        );
+        registry.register("refused", "Requests refused by a limit", refused.clone());
+        registry.register(
+            "submissions",
+            "Submissions by kind and result",
+            submissions.clone(),
+        );
+        registry.register(
+            "entries",
+            "Entries of submissions by kind and result",
+            entries.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Deliveries to FHIR servers by state",
+            deliveries.clone(),
+        );
+        registry.register(
+            "oldest_due_seconds",
+            "How long the oldest due delivery waits",
+            oldest_due_seconds.clone(),
+        );
+        registry.register(
+            "queue_length",
+            "Submissions waiting to be stored",
+            queue_length.clone(),
+        );
+        registry.register(
+            "sqlite_wal_bytes",
+            "Size of the write-ahead log",
+            wal_bytes.clone(),
+        );
+        registry.register(
+            "panics",
+            "Requests that ended in a caught panic",
+            panics.clone(),
+        );
+        registry.register(
+            "build",
+            "What is running",
+            Info::new(vec![(
+                "version".to_owned(),
+                env!("CARGO_PKG_VERSION").to_owned(),
+            )]),
+        );
+        Self {
+            registry,
+            requests,
+            request_seconds,
+            inflight,
+            inflight_bytes,
+            refused,
+            submissions,
+            entries,
+            deliveries,
+            oldest_due_seconds,
+            queue_length,
+            wal_bytes,
+            panics,
+        }
+    }
+}
+
+impl Metrics {
+    /// Everything in the text format of `OpenMetrics`.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Takes over what the store says of itself.
+    pub(super) fn show(&self, figures: &Figures, now: OffsetDateTime) {
+        // A target or state that is no longer there must not keep its last number.
+        self.deliveries.clear();
+        for (target, state, count) in &figures.deliveries {
+            let labels = DeliveryLabels {
+                target: target.clone(),
+                state: state.clone(),
+            };
+            self.deliveries
+                .get_or_create(&labels)
+                .set(saturating(*count));
+        }
+        self.oldest_due_seconds.clear();
+        for (target, since) in &figures.oldest_due {
+            let label = TargetLabel {
+                target: target.clone(),
+            };
+            self.oldest_due_seconds
+                .get_or_create(&label)
+                .set((now - *since).whole_seconds().max(0));
+        }
+        self.queue_length.set(saturating(
+            u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
+        ));
+        self.wal_bytes.set(saturating(figures.wal_bytes));
+    }
+
+    /// Counts a refusal by a limit.
+    pub(super) fn refuse(&self, limit: &'static str) {
+        self.refused.get_or_create(&LimitLabel { limit }).inc();
+    }
+}
+
+fn saturating(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_written_under_our_prefix() {
+        let metrics = Metrics::default();
+        metrics.refuse("max-body");
+        let text = metrics.text();
+        assert!(
+            text.contains("marrowflag_refused_total{limit=\"max-body\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("marrowflag_build_info{version="), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
