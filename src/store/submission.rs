@@ -199,7 +199,7 @@ pub trait Model: Send + Sync {
         case: &Whose<'_>,
         conclusion: &Conclusion,
         previous: &[Resource],
-    ) -> std::result::Result<Vec<Output>, String>;
+    ) -> Result<Vec<Output>, String>;
 
     /// The receipt: kept with the submission, and answered to its repeats.
     fn receipt(&self, outcome: &Outcome) -> Vec<u8>;

@@ -4,7 +4,7 @@ use super::{Kind, Model, Primitive, Type};
 use crate::fhir::{
     dates,
     outcome::{Issue, word},
-    path::{Path, Step, Trail},
+    path::Trail,
     tree::Tree,
 };
 
@@ -99,24 +99,11 @@ impl<'m, 't> Walk<'m, 't> {
 
     fn report(&mut self, issue: Issue, trail: &Trail<'_>) {
         if self.issues.len() < self.cap {
-            self.report_at(issue, &trail.path());
+            let located =
+                self.model
+                    .locate_in(issue, self.root, self.root_kind, &trail.path(), self.place);
+            self.issues.push(located);
         }
-    }
-
-    fn report_at(&mut self, issue: Issue, path: &Path) {
-        if self.issues.len() >= self.cap {
-            return;
-        }
-        let mut expression = self.place.expression.to_owned();
-        self.model
-            .extend_expression(&mut expression, self.root, self.root_kind, path);
-        let pointer = format!("{}{}", self.place.pointer, safe_pointer(path));
-        let diagnostics = match &issue.diagnostics {
-            Some(more) => format!("{more}; {pointer}"),
-            None => pointer,
-        };
-        self.issues
-            .push(issue.at(expression).diagnosed(diagnostics));
     }
 
     fn resource(&mut self, tree: &'t Tree<'t>, trail: &Trail<'_>, holder: Option<Holder<'t>>) {
@@ -221,15 +208,16 @@ impl<'m, 't> Walk<'m, 't> {
                 (false, value) => self.value(value, kind, &here, holder),
             }
         }
-        for required in owner.required {
-            let there = tree.members().iter().any(|(name, _)| {
-                let plain = name.strip_prefix('_').unwrap_or(name);
-                plain == *required
-                    || owner
-                        .field(plain)
-                        .is_some_and(|field| field.choice == Some(required))
-            });
-            if !there {
+        for required in &owner.required {
+            let names = || {
+                let members = tree.members().iter();
+                members.map(|(name, _)| name.strip_prefix('_').unwrap_or(name))
+            };
+            let of_this_choice = |name: &str| {
+                let field = owner.field(name);
+                field.is_some_and(|field| field.choice == Some(*required))
+            };
+            if !names().any(|name| name == *required) && !names().any(of_this_choice) {
                 let text = format!("{required} is required");
                 self.report(Issue::error(word::REQUIRED, text), &trail.name(required));
             }
@@ -370,20 +358,6 @@ fn references<'t>(tree: &'t Tree<'_>, found: &mut Vec<&'t str>) {
     }
 }
 
-/// A pointer without names that are none of FHIR's.
-fn safe_pointer(path: &Path) -> String {
-    let known = path
-        .0
-        .iter()
-        .take_while(|step| match step {
-            Step::Name(name) => super::is_plain_name(name.strip_prefix('_').unwrap_or(name)),
-            Step::Index(_) => true,
-        })
-        .cloned()
-        .collect();
-    Path(known).pointer()
-}
-
 fn primitive_issue(primitive: Primitive, value: &Tree<'_>) -> Option<Issue> {
     let wrong = |text: &str| Some(Issue::error(word::VALUE, text));
     match (primitive, value) {
@@ -391,9 +365,8 @@ fn primitive_issue(primitive: Primitive, value: &Tree<'_>) -> Option<Issue> {
             word::JSON_TYPE,
             "This element is a single value, not an object or array",
         )),
-        (Primitive::Boolean, Tree::Bool(_)) => None,
+        (Primitive::Boolean, Tree::Bool(_)) | (Primitive::Decimal, Tree::Number(_)) => None,
         (Primitive::Boolean, _) => wrong("Must be true or false, without quotes"),
-        (Primitive::Decimal, Tree::Number(_)) => None,
         (Primitive::Decimal, _) => wrong("Must be a number, without quotes"),
         (
             Primitive::Integer | Primitive::UnsignedInt | Primitive::PositiveInt,
@@ -422,7 +395,7 @@ fn string_issue(primitive: Primitive, text: &str) -> Option<Issue> {
         Primitive::Code => (is_code(text), "A code has no space at its ends"),
         Primitive::Id => (is_id(text), "An id has 1 to 64 letters, digits, - or ."),
         Primitive::Uri => (
-            !text.contains(char::is_whitespace),
+            is_plain(text) || !text.contains(char::is_whitespace),
             "A URI contains no white space",
         ),
         Primitive::Date => (
@@ -443,10 +416,17 @@ fn string_issue(primitive: Primitive, text: &str) -> Option<Issue> {
     (!fits && !text.is_empty()).then(|| Issue::error(word::VALUE, says))
 }
 
+/// Nothing but visible ASCII, which is how nearly all codes and URIs are.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// `code`: no white space but single spaces within.
 fn is_code(text: &str) -> bool {
-    text.split(' ')
-        .all(|part| !part.is_empty() && !part.contains(char::is_whitespace))
+    is_plain(text)
+        || text
+            .split(' ')
+            .all(|part| !part.is_empty() && !part.contains(char::is_whitespace))
 }
 
 /// `id`.

@@ -1,13 +1,21 @@
 //! From a parsed body to entries that are fit to be read, or say why not.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use super::{At, Entry, Kind, Refusal, Release, Submission, envelope, request};
+use serde_json::Value;
+
+use super::{
+    At, Entry, Kind, Refusal, Release, Submission, blood_count::is_blood_count, envelope,
+    invariants, request,
+};
 use crate::fhir::{
     model::{Model, Place},
     outcome::{Issue, word},
-    profiles::SiteProfile,
-    tree::{Broken, Parsed, Tree},
+    profiles::{ProfileError, Profiles, SiteProfile},
+    tree::{self, Broken, Limits, Parsed, Tree},
 };
 
 /// Issues of one entry at most.
@@ -20,6 +28,7 @@ const MAX_ISSUES: usize = 2_000;
 pub struct Checker {
     r4: Model,
     r4b: Model,
+    profiles: Profiles,
 }
 
 /// Why a [`Checker`] could not be made.
@@ -28,15 +37,18 @@ pub enum CheckerError {
     /// The tables of the base specification do not fit together.
     #[error("the tables of the base specification cannot be used")]
     Tables,
+    /// A schema does not compile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
 }
 
 impl Checker {
     /// Builds the gates of both releases and compiles the profiles.
     pub fn new(extra: Vec<SiteProfile>) -> Result<Self, CheckerError> {
-        let _ = extra;
         let models = catch_unwind(|| (Model::new(Release::R4), Model::new(Release::R4b)));
         let (r4, r4b) = models.map_err(|_| CheckerError::Tables)?;
-        Ok(Self { r4, r4b })
+        let profiles = Profiles::new(extra)?;
+        Ok(Self { r4, r4b, profiles })
     }
 
     /// The base specification in a release.
@@ -45,6 +57,11 @@ impl Checker {
             Release::R4 => &self.r4,
             Release::R4b => &self.r4b,
         }
+    }
+
+    /// The profiles.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
     }
 
     /// Checks a body entry by entry. Nothing is lost: a refused entry is there, with its reasons.
@@ -106,9 +123,13 @@ impl<'t> Decode<'_, 't> {
             issues: Vec::new(),
             refused: None,
         };
-        let broken = self.parsed.broken.iter();
-        self.charge(&mut entry, broken);
-        self.resource(&mut entry, root, "");
+        self.charge(&mut entry, self.parsed.broken.iter());
+        if matches!(root, Tree::Object(_)) {
+            self.resource(&mut entry, root, "");
+        } else {
+            let issue = Issue::error(word::RESOURCE_TYPE, "The body is no resource");
+            entry.refuse(Refusal::Malformed, issue.at("Resource"));
+        }
         submission.refused = entry.refused;
         submission.entries.push(entry);
     }
@@ -144,7 +165,8 @@ impl<'t> Decode<'_, 't> {
             pointer: "",
         };
         for issue in self.model.check_envelope(bundle, &place, MAX_ENTRY_ISSUES) {
-            if issue.is_error() {
+            // Whether a missing type matters depends on who asks.
+            if issue.is_error() && issue.expression.as_deref() != Some("Bundle.type") {
                 submission.refuse(Refusal::Invalid, issue);
             }
         }
@@ -237,25 +259,29 @@ impl<'t> Decode<'_, 't> {
         let cap = self.cap();
         let checker = self.checker;
         let model = self.model;
-        let checked = catch_unwind(AssertUnwindSafe(|| {
+        let found = catch_unwind(AssertUnwindSafe(|| {
             checker.resource_issues(model, resource, &place, cap)
         }));
-        match checked {
-            Ok(issues) => {
-                for issue in issues {
-                    let refusal = if issue.word == word::RESOURCE_TYPE {
-                        Refusal::Malformed
-                    } else {
-                        Refusal::Invalid
-                    };
-                    entry.add(refusal, issue);
-                }
-            }
-            Err(_) => {
-                let text = "This resource could not be checked";
-                let issue = Issue::fatal(word::EXCEPTION, text).at(expression);
-                entry.refuse(Refusal::Invalid, issue);
-            }
+        let Ok(mut issues) = found else {
+            let text = "This resource could not be checked";
+            let issue = Issue::fatal(word::EXCEPTION, text).at(expression);
+            entry.refuse(Refusal::Invalid, issue);
+            return;
+        };
+        // What is empty is also not what a schema wants there; it is said already.
+        issues.retain(|issue| {
+            !entry
+                .issues
+                .iter()
+                .any(|said| said.expression == issue.expression)
+        });
+        for issue in issues {
+            let refusal = if issue.word == word::RESOURCE_TYPE {
+                Refusal::Malformed
+            } else {
+                Refusal::Invalid
+            };
+            entry.add(refusal, issue);
         }
     }
 
@@ -267,11 +293,7 @@ impl<'t> Decode<'_, 't> {
     }
 
     fn broken(&self, broken: &Broken) -> Issue {
-        let text = match broken.word {
-            word::DUPLICATE_KEY => "A member stands twice in one object",
-            _ => "FHIR allows no null, empty array, empty object or empty string here",
-        };
-        Issue::error(broken.word, text).at(self.model.expression(&self.parsed.root, &broken.path))
+        broken_issue(self.model, &self.parsed.root, broken)
     }
 
     fn cap(&self) -> usize {
@@ -284,7 +306,7 @@ impl<'t> Decode<'_, 't> {
 }
 
 impl Checker {
-    /// Everything that is wrong with one resource.
+    /// Everything that is wrong with one resource that came in.
     fn resource_issues(
         &self,
         model: &Model,
@@ -292,8 +314,91 @@ impl Checker {
         place: &Place<'_>,
         cap: usize,
     ) -> Vec<Issue> {
-        model.check(resource, place, cap)
+        let mut issues = model.check(resource, place, cap);
+        let blood_count = is_blood_count(resource);
+        let mut breaches = match profile_of(resource, blood_count) {
+            Some(name) => self.profiles.check(name, model, resource, place, cap),
+            None => Vec::new(),
+        };
+        breaches.extend(self.profiles.check_claimed(model, resource, place, cap));
+        if blood_count {
+            breaches.extend(invariants::obs_7(model, resource, place));
+        }
+        // The schemas see again what the gate has seen, and say it less well.
+        let seen: HashSet<_> = issues
+            .iter()
+            .filter(|issue| issue.is_error())
+            .map(|issue| issue.expression.clone())
+            .collect();
+        breaches.retain(|breach| !seen.contains(&breach.expression));
+        issues.extend(breaches);
+        issues.truncate(cap);
+        issues
     }
+
+    /// Everything that is wrong with a resource of our own, which must be nothing: the base
+    /// specification of R4 and our profile `profile`.
+    pub fn check_output(&self, profile: &str, resource: &Value) -> Vec<Issue> {
+        let name = resource["resourceType"].as_str().unwrap_or("Resource");
+        let place = Place {
+            expression: name,
+            pointer: "",
+        };
+        if !self.profiles.has(profile) {
+            let text = "There is no such profile";
+            return vec![Issue::fatal(word::EXCEPTION, text).at(name)];
+        }
+        // Through the text, so that empty objects and limits are found as in anything else.
+        let text = resource.to_string();
+        let parsed = match tree::parse(text.as_bytes(), &Limits::default()) {
+            Ok(parsed) => parsed,
+            Err(broken) => return vec![broken.issue()],
+        };
+        let model = &self.r4;
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            let mut issues: Vec<Issue> = parsed
+                .broken
+                .iter()
+                .map(|broken| broken_issue(model, &parsed.root, broken))
+                .collect();
+            issues.extend(model.check(&parsed.root, &place, MAX_ENTRY_ISSUES));
+            let breaches =
+                self.profiles
+                    .check(profile, model, &parsed.root, &place, MAX_ENTRY_ISSUES);
+            issues.extend(breaches);
+            issues
+        }));
+        checked.unwrap_or_else(|_| {
+            let text = "This resource could not be checked";
+            vec![Issue::fatal(word::EXCEPTION, text).at(name)]
+        })
+    }
+}
+
+/// Which of our profiles an incoming resource must meet.
+fn profile_of(resource: &Tree<'_>, blood_count: bool) -> Option<&'static str> {
+    match resource.resource_type()? {
+        "Observation" if blood_count => Some("blood-count-observation"),
+        "Patient" => Some("subject-patient"),
+        "DiagnosticReport" => Some("laboratory-report"),
+        _ => None,
+    }
+}
+
+fn broken_issue(model: &Model, root: &Tree<'_>, broken: &Broken) -> Issue {
+    let text = match broken.word {
+        word::DUPLICATE_KEY => "A member stands twice in one object",
+        _ => "FHIR allows no null, empty array, empty object or empty string here",
+    };
+    let expression = match root.resource_type() {
+        Some(name) if model.knows_resource(name) => name,
+        _ => "Resource",
+    };
+    let place = Place {
+        expression,
+        pointer: "",
+    };
+    model.locate(Issue::error(broken.word, text), root, &broken.path, &place)
 }
 
 impl Submission<'_> {

@@ -11,7 +11,6 @@ use crate::clinical::assessment::{
 };
 
 const DETAIL: &str = "http://hl7.org/fhir/StructureDefinition/flag-detail";
-const PRIORITY: &str = "http://hl7.org/fhir/StructureDefinition/flag-priority";
 
 /// Days after which a low count is called persistent.
 const PERSISTENT_DAYS: i64 = 28;
@@ -46,7 +45,8 @@ fn whole(
     let finding = &change.finding;
     let mut extension = vec![priority(finding.urgency)];
     extension.extend(details(assessment, report));
-    let text = text(finding, assessment);
+    let code = code(finding, assessment, ctx, identifier);
+    let headline = text_of(&code).unwrap_or_default();
     let rest = json!({
         "extension": extension,
         "identifier": [{
@@ -56,16 +56,13 @@ fn whole(
         }],
         "status": status(finding.state),
         "category": categories(finding.urgency),
-        "code": {
-            "coding": coding::codings(&finding.slug, &coding::low_lines(assessment), ctx.snomed),
-            "text": text
-        },
+        "code": code,
         "subject": super::subject(ctx.subject),
         "period": period(finding, assessment),
         "author": device::reference(ctx)
     });
     let narrative = Narrative::default()
-        .headline(&text)
+        .headline(&headline)
         .paragraph(words::urgency(finding.urgency))
         .paragraph(&why(change))
         .values(assessment)
@@ -93,7 +90,13 @@ fn closed(
 ) -> Resource {
     let finding = &change.finding;
     let narrative = Narrative::default()
-        .headline(&code_text(previous).unwrap_or_else(|| text(finding, assessment)))
+        .headline(
+            &previous
+                .body
+                .get("code")
+                .and_then(text_of)
+                .unwrap_or_else(|| text(finding, assessment)),
+        )
         .paragraph("No longer active.")
         .paragraph(&why(change))
         .values(assessment)
@@ -147,7 +150,7 @@ fn priority(urgency: Urgency) -> Value {
         Urgency::U1 | Urgency::U0 => ("PL", "Low priority"),
     };
     json!({
-        "url": PRIORITY,
+        "url": identity::FLAG_PRIORITY,
         "valueCodeableConcept": {"coding": [{
             "system": "http://hl7.org/fhir/flag-priority-code",
             "code": code,
@@ -161,7 +164,7 @@ fn details(assessment: &Assessment, report: Option<&str>) -> Vec<Value> {
     let report = report.map(|id| json!({"reference": format!("DiagnosticReport/{id}")}));
     report
         .into_iter()
-        .chain(inputs::references(&assessment.used, MOST_INPUTS))
+        .chain(inputs::used(assessment, MOST_INPUTS))
         .map(|reference| json!({"url": DETAIL, "valueReference": reference}))
         .collect()
 }
@@ -199,20 +202,45 @@ fn period(finding: &Finding, assessment: &Assessment) -> Value {
     period
 }
 
-fn code_text(previous: &Resource) -> Option<String> {
-    previous
-        .body
-        .pointer("/code/text")
-        .and_then(Value::as_str)
-        .map(str::to_owned)
+/// Code and text. A Flag that stays open while its lines recover keeps the words it was raised
+/// with: the lines that are low today would no longer explain it.
+fn code(
+    finding: &Finding,
+    assessment: &Assessment,
+    ctx: &WriteContext<'_>,
+    identifier: &str,
+) -> Value {
+    let low = coding::low_lines(assessment);
+    let explained = match finding.slug.as_str() {
+        "pancytopenia" => low.len() == 3,
+        "bicytopenia" => low.len() == 2,
+        _ => true,
+    };
+    let previous = ctx
+        .previous_of("Flag", &identity::resource_id("Flag", identifier))
+        .and_then(|previous| previous.body.get("code"))
+        .filter(|code| {
+            code.pointer("/coding/0/code").and_then(Value::as_str) == Some(&finding.slug)
+        });
+    match previous {
+        Some(code) if !explained => code.clone(),
+        _ => json!({
+            "coding": coding::codings(&finding.slug, &low, ctx.snomed),
+            "text": text(finding, assessment)
+        }),
+    }
+}
+
+fn text_of(code: &Value) -> Option<String> {
+    code.get("text").and_then(Value::as_str).map(str::to_owned)
 }
 
 /// At most 80 characters: what it is, and how soon to look.
 fn text(finding: &Finding, assessment: &Assessment) -> String {
     let low = coding::low_lines(assessment);
     let what = match finding.slug.as_str() {
-        "pancytopenia" => lines("Three low cell lines", &low),
-        "bicytopenia" => lines("Two low cell lines", &low),
+        "pancytopenia" => lines("Three low cell lines", 3, &low),
+        "bicytopenia" => lines("Two low cell lines", 2, &low),
         "anemia" => "Low haemoglobin".to_owned(),
         "anemia-hyporegenerative" => "Low haemoglobin, low reticulocytes".to_owned(),
         "neutropenia" => "Low neutrophils".to_owned(),
@@ -238,12 +266,12 @@ fn text(finding: &Finding, assessment: &Assessment) -> String {
     words::clean(&format!("{what} — {soon}"), 80)
 }
 
-fn lines(what: &str, low: &[Lineage]) -> String {
+fn lines(what: &str, expected: usize, low: &[Lineage]) -> String {
     let names: Vec<_> = low.iter().map(|line| words::lineage_label(*line)).collect();
-    if names.is_empty() {
-        what.to_owned()
-    } else {
+    if names.len() == expected {
         format!("{what} ({})", names.join(", "))
+    } else {
+        what.to_owned()
     }
 }
 

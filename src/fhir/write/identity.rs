@@ -36,6 +36,9 @@ pub const OBSERVATION_SYSTEM: &str = "https://marrowflag.org/fhir/NamingSystem/m
 /// Identifier system of the software.
 pub const DEVICE_SYSTEM: &str = "https://marrowflag.org/fhir/NamingSystem/mf-device";
 
+/// Extension that carries a Flag's priority.
+pub const FLAG_PRIORITY: &str = "http://hl7.org/fhir/StructureDefinition/flag-priority";
+
 /// HMAC-SHA-256 over tenant and id-forming key, so that ids do not leak record numbers. A bare
 /// reference means something only together with the client that sent it; an identifier does not.
 pub fn patient_key(identity_key: &[u8], tenant: &str, client: &str, key: &PatientKey) -> [u8; 32] {
@@ -160,6 +163,25 @@ pub fn content_hash(resource: &Value) -> String {
         other => canonical(&mut hash, other),
     }
     first(&HEXLOWER.encode(&hash.finalize()), 16)
+}
+
+/// Hash over what a person may edit on a Flag: status, code, category, period and priority. Compared
+/// with that of our last write, it tells a person's edit from a server's own additions.
+pub fn edit_hash(flag: &Value) -> String {
+    let priority = flag
+        .get("extension")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|extension| extension.get("url").and_then(Value::as_str) == Some(FLAG_PRIORITY));
+    let part = |name: &str| flag.get(name).cloned().unwrap_or_default();
+    content_hash(&serde_json::json!({
+        "status": part("status"),
+        "code": part("code"),
+        "category": part("category"),
+        "period": part("period"),
+        "priority": priority
+    }))
 }
 
 /// Canonical JSON: no spaces, members sorted by name, numbers as written. Own code because

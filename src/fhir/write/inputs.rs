@@ -5,9 +5,27 @@ use serde_json::{Value, json};
 
 use super::{identifier_or_none, words};
 use crate::clinical::{
-    assessment::{Doubt, Value as Used},
+    assessment::{Assessment, Doubt, Value as Used},
     timeline::Source,
 };
+
+/// What an assessment of one specimen rests on: the values used, then those of its day that could
+/// not be used.
+pub(super) fn all(assessment: &Assessment, most: usize) -> Vec<Value> {
+    let mut inputs = used(assessment, most);
+    let refused = words::refused_of_index(assessment);
+    inputs.extend(refusals(refused, most.saturating_sub(inputs.len())));
+    inputs
+}
+
+/// The values used; a line may rest on one of an older specimen.
+pub(super) fn used(assessment: &Assessment, most: usize) -> Vec<Value> {
+    let lines = assessment
+        .lineages
+        .iter()
+        .filter_map(|line| line.value.as_ref());
+    references(assessment.used.iter().chain(lines), most)
+}
 
 /// One reference for each input, at most `most`; several values of one Observation are one input.
 pub(super) fn references<'v>(
@@ -27,8 +45,7 @@ pub(super) fn references<'v>(
     finish(inputs, most)
 }
 
-/// Inputs that could not be used, for the report that says so.
-pub(super) fn refused<'v>(doubts: impl IntoIterator<Item = &'v Doubt>, most: usize) -> Vec<Value> {
+fn refusals<'v>(doubts: impl IntoIterator<Item = &'v Doubt>, most: usize) -> Vec<Value> {
     let mut inputs = Vec::new();
     for doubt in doubts {
         let display = format!("{} (not used)", words::as_sent(doubt));

@@ -85,7 +85,7 @@ fn line(
     let (code, display) = code(result.lineage);
     let derived_from = match &result.value {
         Some(value) => inputs::references([value], MOST_INPUTS),
-        None => all_inputs(assessment),
+        None => inputs::all(assessment, MOST_INPUTS),
     };
     let sufficiency = match (result.grade, result.low) {
         (Some(_), _) => "sufficient",
@@ -148,22 +148,12 @@ fn summary(assessment: &Assessment, ctx: &WriteContext<'_>, report: &str) -> Opt
             method: method.to_owned(),
             note: words::counts(assessment),
             sufficiency,
-            derived_from: all_inputs(assessment),
+            derived_from: inputs::all(assessment, MOST_INPUTS),
         },
         assessment,
         ctx,
         report,
     )
-}
-
-fn all_inputs(assessment: &Assessment) -> Vec<Value> {
-    let mut inputs = inputs::references(&assessment.used, MOST_INPUTS);
-    let refused = assessment.doubts.iter().filter(|doubt| !doubt.used);
-    inputs.extend(inputs::refused(
-        refused,
-        MOST_INPUTS.saturating_sub(inputs.len()),
-    ));
-    inputs
 }
 
 fn observation(

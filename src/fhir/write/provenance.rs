@@ -44,12 +44,7 @@ pub fn provenance(
     };
     let at = words::instant(decision.assessment.as_of);
     let assessment = &decision.assessment;
-    let refused = assessment.doubts.iter().filter(|doubt| !doubt.used);
-    let mut sources = inputs::references(&assessment.used, MOST_INPUTS);
-    sources.extend(inputs::refused(
-        refused,
-        MOST_INPUTS.saturating_sub(sources.len()),
-    ));
+    let mut sources = inputs::all(assessment, MOST_INPUTS);
     let inbound = ctx
         .inbound
         .as_ref()

@@ -127,12 +127,7 @@ fn categories() -> Value {
 
 /// What was used, then what of the index could not be used; then the derived Observations.
 fn results(assessment: &Assessment, ctx: &WriteContext<'_>) -> Vec<Value> {
-    let mut results = inputs::references(&assessment.used, MOST_INPUTS);
-    let refused = assessment.doubts.iter().filter(|doubt| !doubt.used);
-    results.extend(inputs::refused(
-        refused,
-        MOST_INPUTS.saturating_sub(results.len()),
-    ));
+    let mut results = inputs::all(assessment, MOST_INPUTS);
     if ctx.observations {
         results.extend(
             observation::observations(assessment, ctx)
@@ -197,10 +192,8 @@ fn parts(assessment: &Assessment) -> Vec<String> {
         }),
     }
     parts.extend(
-        assessment
-            .doubts
-            .iter()
-            .filter(|doubt| !doubt.used && core(doubt.analyte))
+        words::refused_of_index(assessment)
+            .filter(|doubt| core(doubt.analyte))
             .take(3)
             .map(refused),
     );
@@ -246,11 +239,15 @@ fn parts(assessment: &Assessment) -> Vec<String> {
     parts
 }
 
-/// `Platelets 45 g/L not usable: verify today.`, with what was found wrong.
+/// `PLT 45 g/L not usable: verify today.`, in the words of the check that refused it where it has
+/// more to say.
 fn refused(doubt: &Doubt) -> String {
     let sent = words::as_sent(doubt);
     let text = words::clean(&doubt.text, 240);
-    if text.to_lowercase().contains("not usable") {
+    let said = text.to_lowercase();
+    if said.starts_with("not usable") {
+        sentence(&format!("{sent} {text}"))
+    } else if said.contains("not usable") {
         sentence(&text)
     } else {
         format!("{sent} not usable: verify today.")

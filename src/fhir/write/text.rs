@@ -105,13 +105,13 @@ fn candidates(page: &mut Page, assessment: &Assessment) {
 
 fn entry(page: &mut Page, candidate: &Candidate) {
     let label = match &candidate.label {
-        Some(label) => format!(" [{label}]"),
+        Some(label) => format!(", {label}"),
         None => String::new(),
     };
     page.line(
         1,
         &format!(
-            "{} {}{label}: {} ({})",
+            "{} {}: {} ({}){label}",
             candidate.id,
             candidate.name,
             words::fit(candidate.fit),

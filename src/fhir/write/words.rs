@@ -338,6 +338,15 @@ pub fn list(items: &[String], otherwise: &str) -> String {
     }
 }
 
+/// Values that could not be used and belong to the index: of its day, or of no known time.
+pub fn refused_of_index(assessment: &Assessment) -> impl Iterator<Item = &Doubt> {
+    let day = assessment.index.as_ref().map(|index| index.at.day());
+    assessment
+        .doubts
+        .iter()
+        .filter(move |doubt| !doubt.used && doubt.at.is_none_or(|at| Some(at.day()) == day))
+}
+
 /// Candidates a reader is shown.
 pub fn shown(assessment: &Assessment) -> impl Iterator<Item = &Candidate> {
     assessment

@@ -1,6 +1,9 @@
 //! The outbox: lanes, leases, settlements, and what an operator does with deliveries.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, Row, params};
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
@@ -232,10 +235,12 @@ fn fill(
                 .ok_or(StoreError::Unreadable("delivery_attempt.class"))
         },
     )?;
+    let items = items(connection, target, delivery.id)?;
     Ok(Leased {
         target,
         patient,
         fence,
+        remote_ids: remote_ids(connection, target, &items)?,
         delivery: delivery.id,
         attempt: delivery.attempt,
         earlier,
@@ -244,8 +249,7 @@ fn fill(
         urgency: codec::urgency(delivery.urgency)?,
         patient_identifiers: row.identifiers,
         patient_references: row.references,
-        items: items(connection, target, delivery.id)?,
-        remote_ids: remote_ids(connection, target, patient)?,
+        items,
         waiting_since: codec::instant(delivery.waiting_since)?,
         reachable_ms: delivery.reachable_ms,
         correlation_id: delivery.correlation_id,
@@ -293,26 +297,52 @@ fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec
     })
 }
 
-/// What the target calls the patient's resources and the Devices, where it gave them ids of its
-/// own.
-fn remote_ids(
-    connection: &Connection,
-    target: TargetId,
-    patient: PatientId,
-) -> Result<Vec<RemoteId>> {
-    const SELECT: &str = "SELECT remote.fhir_type, remote.fhir_id, remote.remote_id \
-         FROM resource JOIN remote_resource AS remote ON remote.target_id = ?1 \
-         AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
-         WHERE resource.patient_id = ?2 AND remote.remote_id <> remote.fhir_id \
-         UNION SELECT fhir_type, fhir_id, remote_id FROM remote_resource \
-         WHERE target_id = ?1 AND fhir_type = 'Device' AND remote_id <> fhir_id";
-    all(connection, SELECT, params![target.0, patient.0], |row| {
-        Ok(RemoteId {
-            kind: column(row, 0)?,
-            id: column(row, 1)?,
-            remote_id: column(row, 2)?,
-        })
-    })
+/// What the items refer to, where the target calls it otherwise than we do.
+fn remote_ids(connection: &Connection, target: TargetId, items: &[Item]) -> Result<Vec<RemoteId>> {
+    const SELECT: &str = "SELECT remote_id FROM remote_resource WHERE target_id = ?1 \
+         AND fhir_type = ?2 AND fhir_id = ?3 AND remote_id <> ?3";
+    let mut references = BTreeSet::new();
+    for item in items {
+        collect_references(&item.body, &mut references);
+    }
+    let mut ids = Vec::new();
+    for (kind, id) in references {
+        let remote = first(connection, SELECT, params![target.0, kind, id], |row| {
+            column(row, 0)
+        })?;
+        ids.extend(remote.map(|remote_id| RemoteId {
+            kind,
+            id,
+            remote_id,
+        }));
+    }
+    Ok(ids)
+}
+
+/// Type and id of every relative reference to a resource of ours.
+fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(text) if name == "reference" => {
+                        if let Some((kind, id)) = text.split_once('/')
+                            && id.starts_with("mf-")
+                        {
+                            found.insert((kind.to_owned(), id.to_owned()));
+                        }
+                    }
+                    other => collect_references(other, found),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                collect_references(item, found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Say how a send ended. `false`: fenced.

@@ -427,6 +427,72 @@ fn a_grade_that_is_not_certain_is_absent_with_a_reason() {
 }
 
 #[test]
+fn an_open_flag_keeps_its_words_while_the_lines_recover() {
+    let (key, subject) = (key(), subject());
+    let first = resources(&raised(), &context(&key, &subject));
+    let mut ctx = context(&key, &subject);
+    ctx.previous = &first;
+    let mut recovering = raised();
+    recovering.assessment.lineages[0].low = Truth::False;
+    let made = resources(&recovering, &ctx);
+    let flag = made.iter().find(|resource| resource.kind == "Flag");
+    // Nothing else changed either, so there is no new version of the Flag at all.
+    assert!(flag.is_none());
+    let alone = resources(&recovering, &context(&key, &subject));
+    assert_eq!(
+        only(&alone, "Flag")["code"]["text"],
+        "Three low cell lines — review within 24 h"
+    );
+}
+
+#[test]
+fn an_edit_shows_in_the_edit_hash_and_a_servers_additions_do_not() {
+    let (key, subject) = (key(), subject());
+    let made = resources(&raised(), &context(&key, &subject));
+    let flag = only(&made, "Flag");
+    let mut stored = for_target(of(&made, "Flag")[0], "77");
+    stored["meta"]["versionId"] = json!("1");
+    stored["extension"][1]["valueReference"]["display"] = json!("resolved");
+    assert_eq!(identity::edit_hash(flag), identity::edit_hash(&stored));
+    for (pointer, value) in [
+        ("/status", "inactive"),
+        ("/code/text", "known, haematology informed"),
+        ("/category/1/coding/0/code", "admin"),
+        ("/period/start", "2026-01-01"),
+        ("/extension/0/valueCodeableConcept/coding/0/code", "PL"),
+    ] {
+        let mut edited = stored.clone();
+        *edited.pointer_mut(pointer).unwrap() = json!(value);
+        assert_ne!(
+            identity::edit_hash(flag),
+            identity::edit_hash(&edited),
+            "{pointer}"
+        );
+    }
+}
+
+#[test]
+fn old_refusals_stay_out_of_the_conclusion() {
+    let (key, subject) = (key(), subject());
+    let conclusion = |days: i64| {
+        let mut decision = raised();
+        let doubt = &mut decision.assessment.doubts[0];
+        doubt.analyte = crate::clinical::analyte::Analyte::Platelets;
+        doubt.text = "not usable: verify today; possible unit error".into();
+        doubt.at.as_mut().unwrap().instant -= time::Duration::days(days);
+        let made = resources(&decision, &context(&key, &subject));
+        let report = only(&made, "DiagnosticReport");
+        assert_eq!(
+            report["result"].as_array().unwrap().len(),
+            if days == 0 { 4 } else { 3 }
+        );
+        report["conclusion"].as_str().unwrap().to_owned()
+    };
+    assert!(conclusion(0).contains(" PLT 940 fL not usable: verify today; possible unit error. "));
+    assert!(!conclusion(3).contains("not usable"));
+}
+
+#[test]
 fn a_day_stays_a_day() {
     let (key, subject) = (key(), subject());
     let mut decision = raised();

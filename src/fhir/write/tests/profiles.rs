@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::{Resource, resources, writeback_bundle};
 use super::samples::{change, context, key, raised, subject};
-use crate::clinical::assessment::{FlagState, ReportChange};
+use crate::{
+    clinical::assessment::{FlagState, ReportChange},
+    fhir::submission::Checker,
+};
 
 macro_rules! schemas {
     ($($name:literal),*) => {
@@ -51,6 +54,9 @@ static VALIDATORS: LazyLock<Vec<(&str, Validator)>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The gate that stands before the store.
+static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(Vec::new()).unwrap());
+
 fn errors(profile: &str, body: &Value) -> Vec<String> {
     let (_, validator) = VALIDATORS
         .iter()
@@ -68,8 +74,26 @@ pub(super) fn assert_valid(made: &[Resource]) {
         let errors = errors(resource.profile(), &resource.body);
         assert!(errors.is_empty(), "{errors:#?}\n{:#}", resource.body);
     }
-    let bundle = errors("writeback-bundle", &writeback_bundle(made));
-    assert!(bundle.is_empty(), "{bundle:#?}");
+    let bundle = writeback_bundle(made);
+    let errors = errors("writeback-bundle", &bundle);
+    assert!(errors.is_empty(), "{errors:#?}");
+    let issues = CHECKER.check_output("writeback-bundle", &bundle);
+    assert!(issues.is_empty(), "{issues:#?}\n{bundle:#}");
+}
+
+/// And the gate that stands before the store: base specification and profile, over the text.
+#[test]
+fn everything_written_passes_the_gate() {
+    let made = made();
+    for resource in &made {
+        let issues = CHECKER.check_output(resource.profile(), &resource.body);
+        assert!(issues.is_empty(), "{}: {issues:#?}", resource.kind);
+    }
+    let issues = CHECKER.check_output("writeback-bundle", &writeback_bundle(&made));
+    assert!(issues.is_empty(), "{issues:#?}");
+    let mut wrong = made[0].body.clone();
+    wrong["status"] = json!("unknown");
+    assert!(!CHECKER.check_output(made[0].profile(), &wrong).is_empty());
 }
 
 fn made() -> Vec<Resource> {
@@ -164,6 +188,8 @@ fn common() -> Vec<Breach> {
         ),
         ("/contained", Some(json!([{"resourceType": "Patient"}]))),
         ("/unknownElement", Some(json!(1))),
+        ("/meta/unknown", Some(json!("x"))),
+        ("/text/unknown", Some(json!("x"))),
     ]
 }
 
@@ -251,6 +277,15 @@ fn rules_of_the_flag() {
         ("/author", None),
         ("/author/reference", Some(json!("Practitioner/1"))),
         ("/encounter", Some(json!({"reference": "Encounter/1"}))),
+        ("/code/unknown", Some(json!("x"))),
+        ("/period/unknown", Some(json!("x"))),
+        ("/category/0/coding/0/unknown", Some(json!("x"))),
+        ("/identifier/0/unknown", Some(json!("x"))),
+        (
+            "/extension/0/valueCodeableConcept/unknown",
+            Some(json!("x")),
+        ),
+        ("/extension/1/valueReference/unknown", Some(json!("x"))),
         ("/extension", None),
         ("/extension/0", None),
         (
@@ -402,6 +437,11 @@ fn rules_of_a_derived_grade() {
             Some(json!("maybe")),
         ),
         ("/component/0/code/coding/0/code", Some(json!("slope"))),
+        (
+            "/component/0/valueCodeableConcept/unknown",
+            Some(json!("x")),
+        ),
+        ("/component/0/valueQuantity", Some(json!({"value": 1}))),
     ];
     breaks(
         "lineage-observation",
@@ -470,6 +510,10 @@ fn rules_of_the_provenance() {
         ("/entity/0/role", Some(json!("revision"))),
         ("/entity/0/what", None),
         ("/signature", Some(json!([{}]))),
+        ("/activity/unknown", Some(json!("x"))),
+        ("/agent/0/type/unknown", Some(json!("x"))),
+        ("/agent/0/unknown", Some(json!("x"))),
+        ("/entity/0/what/unknown", Some(json!("x"))),
     ];
     breaks(
         "assessment-provenance",

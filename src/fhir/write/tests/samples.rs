@@ -113,6 +113,7 @@ fn rule(id: &'static str, name: &'static str, slug: Option<&'static str>) -> Rul
 }
 
 /// Hb 6.8 g/dL, ANC 0.3, platelets 12.
+#[expect(clippy::too_many_lines, reason = "one assessment, told in full")]
 pub(super) fn pancytopenia() -> Assessment {
     let hb = value(Analyte::Hb, "68", ("6.8", "g/dL"), 1);
     let anc = value(Analyte::Anc, "0.3", ("0.30", "10*9/L"), 2);

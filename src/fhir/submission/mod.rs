@@ -1,7 +1,9 @@
 //! What was sent, decoded and checked entry by entry, before anything is read from it.
 
+mod blood_count;
 mod decode;
 mod envelope;
+mod invariants;
 mod request;
 
 use super::{outcome::Issue, tree::Tree};

@@ -297,12 +297,10 @@ pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Parsed<'a>, BrokenT
 /// Line and column of a byte, both from 1.
 fn position(bytes: &[u8], at: usize) -> (usize, usize) {
     let before = bytes.get(..at).unwrap_or(bytes);
-    let line_start = before
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |newline| newline + 1);
-    let lines = before.iter().filter(|byte| **byte == b'\n').count();
-    (lines + 1, before.len() - line_start + 1)
+    let (lines, last) = before
+        .split(|byte| *byte == b'\n')
+        .fold((0, 0), |(lines, _), line| (lines + 1, line.len()));
+    (lines, last + 1)
 }
 
 /// Notes of [`Broken`] kept for one entry: one refuses it, a few help to mend it. The rest is
@@ -637,14 +635,16 @@ impl<'de> Names<'de> {
     const FEW: usize = 24;
 
     /// False when the name is there already.
-    fn add(&mut self, name: &Cow<'de, str>, members: &[(Cow<'de, str>, Tree<'de>)]) -> bool {
+    fn add(&mut self, name: &str, members: &[(Cow<'de, str>, Tree<'de>)]) -> bool {
         if members.len() < Self::FEW {
             return !members.iter().any(|(other, _)| other == name);
         }
-        if self.many.is_empty() {
-            self.many = members.iter().map(|(name, _)| name.clone()).collect();
+        if self.many.len() < members.len() {
+            let seen = self.many.len();
+            let new = members.iter().skip(seen).map(|(name, _)| name.clone());
+            self.many.extend(new);
         }
-        self.many.insert(name.clone())
+        !self.many.contains(name)
     }
 }
 

@@ -1,0 +1,352 @@
+//! The clinicians' case tables in `fixtures/cases`: edit a cell, run `cargo test --test cases`.
+//!
+//! A row names the rules it needs; where one of them is not written yet the row waits, and only
+//! its grades are checked. The counts of rows that ran and that wait are printed.
+
+mod case_table;
+
+use std::collections::BTreeMap;
+
+use case_table::{INDEX, Row, add_results, born, context, rows, timeline};
+use marrowflag::clinical::{
+    assessment::{Assessment, Fit, Grade, Lineage, LineageResult, Output, Urgency},
+    candidates,
+    decide::assess,
+    time::{Precision, SampleTime},
+    timeline::{Sex, Timeline},
+    truth::Truth,
+    wording,
+};
+
+fn grade_word(grade: Grade) -> &'static str {
+    match grade {
+        Grade::None => "none",
+        Grade::Mild => "mild",
+        Grade::Moderate => "moderate",
+        Grade::Severe => "severe",
+        Grade::VerySevere => "very severe",
+        Grade::Critical => "critical",
+    }
+}
+
+fn lineage_text(result: &LineageResult) -> String {
+    let letter = match result.lineage {
+        Lineage::Erythroid => "E",
+        Lineage::Neutrophil => "N",
+        Lineage::Platelet => "P",
+    };
+    match (result.grade, result.at_least) {
+        (Some(grade), _) => format!("{letter} {}", grade_word(grade)),
+        (None, Some(grade)) => format!("{letter} ≥{}", grade_word(grade)),
+        (None, None) => format!("{letter} ?"),
+    }
+}
+
+fn grades(assessment: &Assessment) -> String {
+    let parts: Vec<String> = assessment.lineages.iter().map(lineage_text).collect();
+    parts.join("; ")
+}
+
+fn urgency(assessment: &Assessment) -> &'static str {
+    match assessment.urgency {
+        Urgency::U0 => "U0",
+        Urgency::U1 => "U1",
+        Urgency::U2 => "U2",
+        Urgency::U3 => "U3",
+        Urgency::U4 => "U4",
+    }
+}
+
+fn output(assessment: &Assessment) -> &'static str {
+    match (assessment.output, assessment.urgency >= Urgency::U2) {
+        (Output::Nothing, _) => "NONE",
+        (Output::Report, _) => "DR",
+        (Output::Flag, true) => "FLAG+CARD",
+        (Output::Flag, false) => "FLAG",
+        (Output::SafetyFlag, _) => "FLAG(safety)+CARD",
+    }
+}
+
+fn patterns(assessment: &Assessment) -> String {
+    let ids: Vec<&str> = assessment
+        .patterns
+        .iter()
+        .map(|hit| hit.id)
+        .chain({
+            let mut safety: Vec<&str> = assessment
+                .safety
+                .iter()
+                .filter(|hit| hit.truth == Truth::True)
+                .map(|hit| hit.id)
+                .collect();
+            safety.sort_unstable();
+            safety
+        })
+        .collect();
+    if ids.is_empty() {
+        "none".to_owned()
+    } else {
+        ids.join("; ")
+    }
+}
+
+fn listed(assessment: &Assessment, most: usize) -> String {
+    let texts: Vec<String> = assessment
+        .candidates
+        .iter()
+        .take(most)
+        .map(|candidate| {
+            let fit = match candidate.fit {
+                Fit::Hidden => "hidden",
+                Fit::Weak => "weak",
+                Fit::Moderate => "moderate",
+                Fit::Strong => "strong",
+            };
+            let gate = if candidate.gate == Truth::Unknown {
+                ",gate?"
+            } else {
+                ""
+            };
+            format!("{} {fit}({}{gate})", candidate.id, candidate.score)
+        })
+        .collect();
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(", ")
+    }
+}
+
+fn written(rule: &str) -> bool {
+    candidates::rules().any(|known| known.id == rule)
+}
+
+/// What of a row did not come out as it says.
+#[derive(Default)]
+struct Mismatches(Vec<String>);
+
+impl Mismatches {
+    fn compare(&mut self, id: &str, what: &str, expected: &str, found: &str) {
+        if expected != found {
+            self.0.push(format!(
+                "{id} {what}: expected {expected:?}, found {found:?}"
+            ));
+        }
+    }
+
+    fn check(self, table: &str, ran: usize, waiting: &BTreeMap<String, usize>) {
+        let rows: usize = waiting.values().sum();
+        println!("{table}: {ran} rows ran, {rows} wait {waiting:?}");
+        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
+        assert!(ran > 0, "the table {table} is empty");
+    }
+}
+
+/// Everything a reader may see must keep the wording rules.
+fn texts(assessment: &Assessment) -> Vec<String> {
+    let mut texts: Vec<String> = assessment.notes.clone();
+    texts.push(assessment.headline.clone());
+    texts.extend(assessment.first_look.iter().cloned());
+    texts.extend(assessment.doubts.iter().map(|doubt| doubt.text.clone()));
+    for hit in assessment.patterns.iter().chain(&assessment.safety) {
+        texts.push(hit.sentence.clone());
+        texts.push(hit.next.to_owned());
+    }
+    for candidate in assessment
+        .candidates
+        .iter()
+        .chain(&assessment.argued_against)
+    {
+        texts.push(candidate.sentence.clone());
+        texts.push(candidate.next.to_owned());
+        let lines = candidate
+            .for_it
+            .iter()
+            .chain(&candidate.against)
+            .chain(&candidate.excluded_by);
+        texts.extend(lines.map(|line| line.text.clone()));
+        texts.extend(candidate.missing.iter().cloned());
+    }
+    texts.extend(
+        assessment
+            .lineages
+            .iter()
+            .filter_map(|line| line.note.clone()),
+    );
+    texts
+}
+
+fn run(row: &Row, mismatches: &mut Mismatches) -> bool {
+    let id = row.get("id");
+    let assessment = assess(&timeline(row), INDEX);
+    for text in texts(&assessment) {
+        if let Some(found) = wording::forbidden(&text) {
+            mismatches.0.push(format!("{id} says {found:?}: {text}"));
+        }
+    }
+    let mut check = |what: &str, found: &str| {
+        let expected = row.get(what);
+        if !expected.is_empty() {
+            mismatches.compare(id, what, expected, found);
+        }
+    };
+    check("grades", &grades(&assessment));
+    if !row.get("needs").split_whitespace().all(written) {
+        return false;
+    }
+    check("patterns", &patterns(&assessment));
+    let most = if row.get("candidates").split(',').count() >= 4 {
+        4
+    } else {
+        9
+    };
+    // Tables name at most four.
+    check("candidates", &listed(&assessment, most));
+    check("urgency", urgency(&assessment));
+    check("output", output(&assessment));
+    if !row.get("patterns").is_empty() {
+        let label = assessment
+            .candidates
+            .iter()
+            .find(|candidate| candidate.id == "D01")
+            .and_then(|candidate| candidate.label.clone())
+            .unwrap_or_default();
+        mismatches.compare(id, "label", row.get("label"), &label);
+    }
+    let doubts: Vec<String> = assessment
+        .doubts
+        .iter()
+        .map(|doubt| format!("{}:{}", doubt.analyte.key(), doubt.word))
+        .collect();
+    for doubt in row.get("doubts").split_whitespace() {
+        if !doubts.iter().any(|found| found == doubt) {
+            mismatches
+                .0
+                .push(format!("{id}: no doubt {doubt:?} among {doubts:?}"));
+        }
+    }
+    let said = texts(&assessment).join("\n");
+    for phrase in row
+        .get("says")
+        .split('|')
+        .filter(|phrase| !phrase.is_empty())
+    {
+        if !said.contains(phrase) {
+            mismatches
+                .0
+                .push(format!("{id} does not say {phrase:?}:\n{said}"));
+        }
+    }
+    true
+}
+
+fn run_table(name: &str) {
+    let mut mismatches = Mismatches::default();
+    let mut waiting: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ran = 0;
+    for row in rows(name) {
+        if run(&row, &mut mismatches) {
+            ran += 1;
+        } else {
+            for rule in row
+                .get("needs")
+                .split_whitespace()
+                .filter(|rule| !written(rule))
+            {
+                *waiting.entry(rule.to_owned()).or_default() += 1;
+                break;
+            }
+        }
+    }
+    mismatches.check(name, ran, &waiting);
+}
+
+#[test]
+fn worked_cases() {
+    run_table("worked");
+}
+
+#[test]
+fn data_quality_cases() {
+    run_table("quality");
+}
+
+#[test]
+fn boundaries_of_the_grades() {
+    let mut mismatches = Mismatches::default();
+    let mut ran = 0;
+    for row in rows("grades") {
+        let lineage = match row.get("lineage") {
+            "E" => "Hb",
+            "N" => "ANC",
+            _ => "PLT",
+        };
+        let mut timeline = Timeline::default();
+        timeline.person.birth = born(row.get("age"), INDEX.date());
+        timeline.person.sex = match row.get("sex") {
+            "F" => Sex::Female,
+            "M" => Sex::Male,
+            _ => Sex::Unknown,
+        };
+        for item in row.get("context").split(';').map(str::trim) {
+            if !item.is_empty() {
+                context(&mut timeline, item);
+            }
+        }
+        let at = SampleTime {
+            instant: INDEX,
+            precision: Precision::Instant,
+        };
+        add_results(
+            &mut timeline,
+            &format!("{lineage} {}", row.get("value")),
+            at,
+            &"index".into(),
+        );
+        let assessment = assess(&timeline, INDEX);
+        let found = assessment
+            .lineages
+            .iter()
+            .map(lineage_text)
+            .find(|text| text.starts_with(row.get("lineage")))
+            .unwrap_or_default();
+        let expected = format!("{} {}", row.get("lineage"), row.get("grade"));
+        mismatches.compare(row.get("id"), "grade", &expected, &found);
+        ran += 1;
+    }
+    mismatches.check("grades", ran, &BTreeMap::new());
+}
+
+/// The label of the aplastic anaemia counts, which is printed only when the rule is listed.
+#[test]
+fn labels_of_aplastic_anaemia() {
+    let mut mismatches = Mismatches::default();
+    let mut ran = 0;
+    for row in rows("aplasia_labels") {
+        let mut timeline = Timeline::default();
+        timeline.person.birth = born(row.get("age"), INDEX.date());
+        timeline.person.sex = Sex::Female;
+        let at = SampleTime {
+            instant: INDEX,
+            precision: Precision::Instant,
+        };
+        add_results(&mut timeline, row.get("results"), at, &"index".into());
+        // Enough points for the rule to be listed, so that its label shows.
+        timeline
+            .facts
+            .push(case_table::fact("hepatitis_recent", Truth::True));
+        timeline
+            .facts
+            .push(case_table::fact("tox_benzene", Truth::True));
+        let assessment = assess(&timeline, INDEX);
+        let label = assessment
+            .candidates
+            .iter()
+            .find(|candidate| candidate.id == "D01")
+            .and_then(|candidate| candidate.label.clone())
+            .map_or_else(|| "none".to_owned(), |label| label.replace("-COUNTS", ""));
+        mismatches.compare(row.get("id"), "label", row.get("label"), &label);
+        ran += 1;
+    }
+    mismatches.check("aplasia_labels", ran, &BTreeMap::new());
+}
