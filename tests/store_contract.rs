@@ -2,6 +2,12 @@
 //!
 //! The model here is a toy, so that the tests say what the store does and not what medicine says:
 //! a haemoglobin below 100 raises one Flag, anything else closes it.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that fails here has found something"
+)]
 
 use std::{
     path::{Path, PathBuf},
@@ -31,9 +37,9 @@ use marrowflag::{
         reading::{DeliveryFilter, Search},
         sqlite::{Options, Sqlite},
         submission::{
-            Accepted, Case, Claims, Conclusion, EntryResult, Envelope, EnvelopeKind, Incoming,
-            IncomingPatient, IncomingResource, IncomingValue, Model, OutboxTarget, Outcome, Output,
-            Whose, Withdrawal,
+            Accepted, Case, Claims, Conclusion, Envelope, EnvelopeKind, Incoming, IncomingPatient,
+            IncomingResource, IncomingValue, Model, OutboxTarget, Outcome, Output, Whose,
+            Withdrawal,
         },
     },
 };
@@ -677,8 +683,6 @@ mod contract {
             change(&mut one);
             sending(body).of(&["p1"], vec![one])
         };
-        let issued = |hour: i64| NOW + Duration::hours(hour);
-        let _ = issued;
         send("a", 90, |one| one.issued = Some(NOW))
             .receipt(&store)
             .await;
@@ -686,7 +690,7 @@ mod contract {
             .receipt(&store)
             .await;
         assert!(older.contains("Older"), "{older}");
-        let preliminary = send("c", 70, |one| one.status = "preliminary".to_owned())
+        let preliminary = send("c", 70, |one| "preliminary".clone_into(&mut one.status))
             .receipt(&store)
             .await;
         assert!(preliminary.contains("Older"), "{preliminary}");
@@ -708,7 +712,7 @@ mod contract {
         // By status, without a value of its own.
         let mut retraction = hb("1", 0);
         retraction.withdrawn = true;
-        retraction.status = "entered-in-error".to_owned();
+        "entered-in-error".clone_into(&mut retraction.status);
         retraction.values[0].measurement = None;
         sending("b")
             .of(&["p1"], vec![retraction])
@@ -805,7 +809,7 @@ mod contract {
     pub(super) async fn a_component_that_is_gone_is_not_used(engine: &dyn Engine) {
         let store = engine.open();
         let panel = |body: &str, values: &[(&str, i64)]| {
-            let mut one = hb("panel", values.len() as i64);
+            let mut one = hb("panel", values.iter().map(|(_, value)| value).sum());
             one.values = std::iter::once(IncomingValue {
                 path: "Observation".to_owned(),
                 component: None,
