@@ -362,6 +362,7 @@ impl Tokens {
         self.copy("cryptogenic_cirrhosis", "cirrhosis");
         self.copy("cirrhosis", "chronic_liver");
         self.copy("absent_radii_bilateral", "absent_radii");
+        self.copy("telomere_below_1", "telomere_below_10");
         self.copy("monosomy7", "mds_cytogenetics");
         self.high_steroid(facts, index);
         self.prior_disease(index);
