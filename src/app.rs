@@ -131,7 +131,8 @@ impl App {
     /// The same by another clock.
     pub async fn build_at(settings: Serve, clock: Clock) -> Result<Self, StartError> {
         settings.check()?;
-        let listener = TcpListener::bind(settings.listen).map_err(|error| StartError::Listen(settings.listen, error))?;
+        let listener = TcpListener::bind(settings.listen)
+            .map_err(|error| StartError::Listen(settings.listen, error))?;
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen(settings.listen, error))?;
@@ -231,7 +232,9 @@ impl App {
         if let Some(delivering) = delivering
             && timeout(LAND, delivering).await.is_err()
         {
-            tracing::warn!("a delivery is still on its way; it will be looked at again after the next start");
+            tracing::warn!(
+                "a delivery is still on its way; it will be looked at again after the next start"
+            );
         }
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close");
@@ -245,7 +248,9 @@ impl App {
 async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
     let Database::Sqlite(path) = &settings.database;
     let mut options = Options::new(path, clock(), rand::random());
-    options.identity_key_file.clone_from(&settings.identity_key_file);
+    options
+        .identity_key_file
+        .clone_from(&settings.identity_key_file);
     options.queue = settings.limits.queue;
     // Opening may recover what a crash left, which takes as long as it takes.
     let opened = tokio::task::spawn_blocking(move || Sqlite::open(&options)).await;
@@ -265,7 +270,8 @@ fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    CodeMap::from_json(&path.display().to_string(), &bytes).map_err(|error| wrong(error.to_string()))
+    CodeMap::from_json(&path.display().to_string(), &bytes)
+        .map_err(|error| wrong(error.to_string()))
 }
 
 type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<TargetId>);
@@ -299,11 +305,19 @@ async fn courier(
         monotonic: Arc::new(move || start.elapsed()),
         jitter: Arc::new(rand::random),
     };
-    let courier = Courier::new(Arc::clone(store), vec![(target, server)], surroundings, Arc::clone(wake));
+    let courier = Courier::new(
+        Arc::clone(store),
+        vec![(target, server)],
+        surroundings,
+        Arc::clone(wake),
+    );
     Ok((Some(courier), vec![target]))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -313,8 +327,10 @@ async fn told_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             // Without signals there is nobody to be told by.
             return std::future::pending().await;
         };

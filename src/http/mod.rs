@@ -136,8 +136,16 @@ fn routes(config: &mut ServiceConfig) {
         .service(at("/fhir/Observation/{id}").get(findings::read).finish())
         // EHRs and whoever reads what was found.
         .service(at("/fhir/Flag").get(findings::search_flags).finish())
-        .service(at("/fhir/DiagnosticReport").get(findings::search_reports).finish())
-        .service(at("/fhir/{type:Flag|DiagnosticReport|Provenance|Device}/{id}").get(findings::read).finish())
+        .service(
+            at("/fhir/DiagnosticReport")
+                .get(findings::search_reports)
+                .finish(),
+        )
+        .service(
+            at("/fhir/{type:Flag|DiagnosticReport|Provenance|Device}/{id}")
+                .get(findings::read)
+                .finish(),
+        )
         // Test harnesses, quality assurance, clinicians' tools: nothing stored.
         //.service(at("/fhir/$assess-cytopenia").post(operations::assess).finish())
         //.service(at("/fhir/{type}/$validate").post(operations::validate).finish())
@@ -153,8 +161,16 @@ fn routes(config: &mut ServiceConfig) {
         // Operators, and `marrowflag deliveries`.
         .service(at("/admin/deliveries").get(admin::list).finish())
         .service(at("/admin/deliveries/{id}").get(admin::show).finish())
-        .service(at("/admin/deliveries/{id}/retry").post(admin::retry).finish())
-        .service(at("/admin/deliveries/{id}/discard").post(admin::discard).finish())
+        .service(
+            at("/admin/deliveries/{id}/retry")
+                .post(admin::retry)
+                .finish(),
+        )
+        .service(
+            at("/admin/deliveries/{id}/discard")
+                .post(admin::discard)
+                .finish(),
+        )
         // A newcomer with a browser.
         .service(at("/").get(console::page).finish())
         .service(at("/console.css").get(console::style).finish())
