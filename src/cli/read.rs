@@ -2,7 +2,7 @@
 
 use super::{
     Exit, complain, input,
-    input::{Document, Source},
+    input::Document,
     print,
 };
 use crate::{
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Read) -> Exit {
     };
     let mut rows = Vec::new();
     for document in &source.documents {
-        match rows_of(&source, document, &checker, &codes) {
+        match rows_of(document, &checker, &codes) {
             Ok(more) => rows.extend(more),
             Err(exit) => return exit,
         }
@@ -41,8 +41,8 @@ pub(super) fn run(args: &Read) -> Exit {
     ))
 }
 
-fn rows_of(source: &Source, document: &Document, checker: &Checker, codes: &CodeMap) -> Result<Vec<table::Row>, Exit> {
-    let parsed = source.parse(document)?;
+fn rows_of(document: &Document, checker: &Checker, codes: &CodeMap) -> Result<Vec<table::Row>, Exit> {
+    let parsed = document.parsed()?;
     let submission = checker.decode(&parsed, Release::R4, At::Command);
     let reading = reader::read(&submission, codes);
     for issue in submission.all_issues().chain(reading.issues.iter().map(|(_, issue)| issue)) {

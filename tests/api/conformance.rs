@@ -36,6 +36,7 @@ async fn every_interaction_that_is_listed_is_served() {
         for interaction in resource["interaction"].as_array().unwrap() {
             let (method, path) = match interaction["code"].as_str().unwrap() {
                 "read" => (Method::GET, format!("/fhir/{kind}/none")),
+                "vread" => (Method::GET, format!("/fhir/{kind}/none/_history/1")),
                 "search-type" => (Method::GET, format!("/fhir/{kind}?patient=none")),
                 "create" => (Method::POST, format!("/fhir/{kind}")),
                 "update" => (Method::PUT, format!("/fhir/{kind}/none")),
