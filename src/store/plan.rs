@@ -756,6 +756,7 @@ impl Draft {
             plan.settle_findings(&conclusion, self.findings, &output, &written);
             finished.conclusion = Some(PatientOutcome {
                 members: self.members,
+                key: plan.row.key,
                 written,
                 conclusion,
             });

@@ -306,6 +306,8 @@ pub struct Outcome {
 pub struct PatientOutcome {
     /// As [`Case::members`].
     pub members: Vec<usize>,
+    /// The key that ids are formed from.
+    pub key: Hash,
     /// The conclusion.
     pub conclusion: Conclusion,
     /// Resources that were written: type, id, version.
