@@ -329,6 +329,20 @@ impl Band {
         Self::Old,
     ];
 
+    /// Name of the prior of this band among the points of a rule.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Neonate => "prior.N",
+            Self::Infant => "prior.I",
+            Self::Toddler => "prior.T",
+            Self::Child => "prior.C",
+            Self::Adolescent => "prior.A",
+            Self::Young => "prior.Y",
+            Self::Middle => "prior.M",
+            Self::Old => "prior.O",
+        }
+    }
+
     /// The letter of the rule book.
     pub fn letter(self) -> &'static str {
         match self {
