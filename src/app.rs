@@ -274,7 +274,7 @@ fn intake_settings(settings: &Serve) -> Result<intake::Settings, StartError> {
         snomed: settings.snomed,
         insecure: settings.insecure,
         write_observations: settings.write_observations,
-        codes,
+        codes: Arc::new(codes),
         code_map_fingerprint,
         receipt_retention: time::Duration::hours(i64::from(settings.receipt_retention)),
         limits: tree::Limits {

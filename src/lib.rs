@@ -8,5 +8,6 @@ pub mod courier;
 pub mod fhir;
 pub mod fhir_server;
 pub mod http;
+pub mod intake;
 pub mod store;
 pub mod telemetry;

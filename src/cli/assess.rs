@@ -1,5 +1,7 @@
 //! `marrowflag assess`: what would be written, or what a clinician would read.
 
+use std::sync::Arc;
+
 use time::OffsetDateTime;
 
 use super::{
@@ -31,7 +33,7 @@ pub(super) fn run(args: &Assess) -> Exit {
     let settings = Settings {
         as_of: if args.as_of.is_some() { AsOf::Received } else { AsOf::Sampled },
         snomed: args.snomed,
-        codes,
+        codes: Arc::new(codes),
         limits: input::limits(),
         ..Settings::default()
     };

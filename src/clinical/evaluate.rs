@@ -177,7 +177,7 @@ pub fn answer(criterion: &Criterion, context: &Context<'_>, scope: Scope) -> Ans
         Criterion::DuffyNull => match context.timeline().person.duffy {
             Duffy::Null => true.into(),
             Duffy::Positive => false.into(),
-            Duffy::Unknown => Answer::NOT_SENT,
+            Duffy::Unknown => context.token("duffy_null"),
         },
         Criterion::IsLow(lineage) => lineage_answer(context, scope, *lineage, |line| line.low),
         Criterion::Graded(lineage, grade) => {

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod candidates;
 pub mod context;
 pub mod decide;
+pub mod cycle;
 pub mod disorders;
 pub mod evaluate;
 pub mod explain;

@@ -9,7 +9,7 @@ use super::{
     analyte::Analyte,
     assessment::{Grade, Lineage},
     context::{Context, LINEAGES, Sent},
-    facts,
+    cycle, facts,
     grade::{Line, days},
     limits::{
         Confidence::{High, Low, Medium},
@@ -54,6 +54,10 @@ ours!(RECOVERED_HB_DAYS, "recovered.hb_days", "60", "1", "d");
 ours!(RECOVERED_ARC, "recovered.arc", "75", "1", "10*9/L");
 ours!(RECOVERED_ARC_LOW, "recovered.arc_low", "25", "1", "10*9/L");
 ours!(RECOVERED_ANC_DAYS, "recovered.anc_days", "7", "1", "d");
+ours!(CYCLE_DAYS, "cycle.days", "365", "1", "d");
+ours!(CYCLE_GCSF, "cycle.after_gcsf", "7", "1", "d");
+ours!(CYCLE_GCSF_PEG, "cycle.after_gcsf_peg", "21", "1", "d");
+ours!(CYCLE_CHEMO, "cycle.after_chemo", "42", "1", "d");
 ours!(LATE_DAYS, "late_recovery.days", "42", "1", "d");
 ours!(LATE_ANC, "late_recovery.anc", "1.0", "0.01", "10*9/L");
 ours!(TIMING_FROM, "drug_timing.from", "7", "1", "d");
@@ -125,7 +129,8 @@ pub fn limits() -> Vec<&'static Limit> {
         &FALLING_COUNT, &STABLE_ANC_LOW, &STABLE_ANC_HIGH, &STABLE_ANC_DAYS, &NORMAL_DAYS,
         &ONCE_ANC, &DEEP_ANC, &PAST_RESULTS, &PAST_DAYS, &BIRTH_ANC, &SIX_MONTHS, &THREE_YEARS,
         &BIRTH_PLT, &BIRTH_PLT_SPAN, &RECOVERED_PLT, &RECOVERED_PLT_LOW, &RECOVERED_PLT_DAYS,
-        &RECOVERED_HB_DAYS, &RECOVERED_ARC, &RECOVERED_ARC_LOW, &RECOVERED_ANC_DAYS, &LATE_DAYS,
+        &RECOVERED_HB_DAYS, &RECOVERED_ARC, &RECOVERED_ARC_LOW, &RECOVERED_ANC_DAYS, &CYCLE_DAYS,
+        &CYCLE_GCSF, &CYCLE_GCSF_PEG, &CYCLE_CHEMO, &LATE_DAYS,
         &LATE_ANC, &TIMING_FROM, &TIMING_TO, &MONO_DAYS, &MONO_OLD, &MONO_INFANT, &MONO_NEWBORN,
         &HBF_6, &HBF_12, &HBF_24, &FEVER_BEFORE, &FEVER_AFTER, &FEVER_AGAIN, &FEVER_ANC,
         &HEPATITIS_DAYS, &HEPATITIS_ALT, &FEVER_ONCE, &FEVER_TWICE, &RET_LOW, &RET_INADEQUATE,
@@ -324,7 +329,10 @@ pub fn token(context: &Context<'_>, token: &str) -> Answer {
         "onset_gt3y" => onset_gt3y(context),
         "plt_low_since_birth" => plt_low_since_birth(context),
         "plt_recovered" => plt_recovered(context),
+        "recovered_hb" => recovered_or(context, recovered_hb),
+        "recovered_anc" => recovered_or(context, recovered_anc),
         "recovered" => recovered(context),
+        "cycle" | "cycle_partial" | "cycle_deep" => cycle_token(context, token),
         "late_recovery" => late_recovery(context),
         "predates" => predates(context),
         "drug_timing" => drug_timing(context),
@@ -673,61 +681,169 @@ fn plt_recovered(context: &Context<'_>) -> Answer {
     if hit { true.into() } else { Answer::NOT_SENT }
 }
 
-fn recovered(context: &Context<'_>) -> Answer {
+/// Recovery as stated, else as the counts show it.
+fn recovered_or(context: &Context<'_>, shown: fn(&Context<'_>) -> bool) -> Answer {
+    match context.facts().get("recovered") {
+        Some(stated) => stated.into(),
+        None if shown(context) => true.into(),
+        None => Answer::NOT_SENT,
+    }
+}
+
+/// Haemoglobin back within its limit, or reticulocytes from below 25 to 75 and more, within 60 d
+/// of the first low haemoglobin and without transfusion.
+fn recovered_hb(context: &Context<'_>) -> bool {
     let tuning = context.tuning();
     let window = days(&RECOVERED_HB_DAYS, tuning);
     let red = results(context, Lineage::Erythroid);
-    if let Some(first) = red.iter().find(|result| result.line.low.is_true()) {
-        let transfused = facts::happened_between(
-            context.timeline(),
-            &["rbc_transfusion"],
-            first.at,
-            context.specimen.at.instant,
-        ) || context.transfused();
-        let back = red.iter().any(|result| {
-            result.day > first.day && result.day - first.day <= window && result.line.low.is_false()
-        });
-        let reticulocytes: Vec<(Date, Truth, Truth)> = context
-            .case
-            .places(Analyte::Arc)
-            .iter()
-            .filter_map(|place| context.case.specimen(*place))
-            .filter(|specimen| specimen.at <= context.specimen.at)
-            .filter_map(|specimen| {
-                let reading = specimen.get(Analyte::Arc)?;
-                Some((
-                    specimen.day(),
-                    is(reading, tuning.value(&RECOVERED_ARC_LOW)),
-                    !is(reading, tuning.value(&RECOVERED_ARC)),
-                ))
+    let Some(first) = red.iter().find(|result| result.line.low.is_true()) else {
+        return false;
+    };
+    let transfused = facts::happened_between(
+        context.timeline(),
+        &["rbc_transfusion"],
+        first.at,
+        context.specimen.at.instant,
+    ) || context.transfused();
+    let back = red.iter().any(|result| {
+        result.day > first.day && result.day - first.day <= window && result.line.low.is_false()
+    });
+    let reticulocytes: Vec<(Date, Truth, Truth)> = context
+        .case
+        .places(Analyte::Arc)
+        .iter()
+        .filter_map(|place| context.case.specimen(*place))
+        .filter(|specimen| specimen.at <= context.specimen.at)
+        .filter_map(|specimen| {
+            let reading = specimen.get(Analyte::Arc)?;
+            Some((
+                specimen.day(),
+                is(reading, tuning.value(&RECOVERED_ARC_LOW)),
+                !is(reading, tuning.value(&RECOVERED_ARC)),
+            ))
+        })
+        .collect();
+    let rising = reticulocytes.iter().any(|(low_day, low, _)| {
+        low.is_true()
+            && reticulocytes
+                .iter()
+                .any(|(day, _, high)| day > low_day && *day - first.day <= window && high.is_true())
+    });
+    !transfused && (back || rising)
+}
+
+/// Neutrophils 1.5 and more on two results a week apart, after a low one.
+fn recovered_anc(context: &Context<'_>) -> bool {
+    let well = context.tuning().value(&ONCE_ANC);
+    came_back(context, Lineage::Neutrophil, |result| {
+        is(result.reading, well).is_false()
+    })
+}
+
+/// Any lineage not low on two results a week apart, after a low one; at the index it may be low
+/// anew.
+fn recovered(context: &Context<'_>) -> Answer {
+    let back = LINEAGES
+        .into_iter()
+        .any(|lineage| came_back(context, lineage, |result| result.line.low.is_false()));
+    if back { true.into() } else { Answer::NOT_SENT }
+}
+
+fn came_back(
+    context: &Context<'_>,
+    lineage: Lineage,
+    is_back: impl Fn(&Point<'_>) -> bool,
+) -> bool {
+    let all = results(context, lineage);
+    let Some(first) = all.iter().position(|result| result.line.low.is_true()) else {
+        return false;
+    };
+    let well: Vec<Date> = all
+        .get(first..)
+        .unwrap_or_default()
+        .iter()
+        .filter(|result| is_back(result))
+        .map(|result| result.day)
+        .collect();
+    well.first()
+        .zip(well.last())
+        .is_some_and(|(one, two)| *two - *one >= days(&RECOVERED_ANC_DAYS, context.tuning()))
+}
+
+/// The series of neutrophils that [`cycle::evaluate`] looks at: one a day, of the last year,
+/// without what a growth factor or cytotoxic drugs have bent.
+pub fn cycle(context: &Context<'_>) -> cycle::Cycle {
+    let tuning = context.tuning();
+    let last = context.specimen.day();
+    let bent = |at: OffsetDateTime| {
+        [
+            ("gcsf", &CYCLE_GCSF),
+            ("gcsf_peg", &CYCLE_GCSF_PEG),
+            ("chemo", &CYCLE_CHEMO),
+        ]
+        .into_iter()
+        .any(|(token, window)| facts::happened(context.timeline(), token, at, days(window, tuning)))
+    };
+    let samples: Vec<cycle::Sample> = results(context, Lineage::Neutrophil)
+        .iter()
+        .filter(|result| last - result.day <= days(&CYCLE_DAYS, tuning) && !bent(result.at))
+        .filter_map(|result| {
+            Some(cycle::Sample {
+                day: result.day.to_julian_day(),
+                anc: representative(&result.reading.interval)?,
             })
-            .collect();
-        let rising = reticulocytes.iter().any(|(low_day, low, _)| {
-            low.is_true()
-                && reticulocytes.iter().any(|(day, _, high)| {
-                    day > low_day && *day - first.day <= window && high.is_true()
-                })
+        })
+        .collect();
+    cycle::evaluate(&samples)
+}
+
+/// Whether a low lineage has stayed low since the first four weeks of life, on two results or more
+/// and beyond that age: then it is no passing trouble of the newborn.
+pub fn low_since_newborn(context: &Context<'_>) -> Truth {
+    let limit = context.tuning().value(&BIRTH_ANC);
+    let age = |day: Date| ages_on(context, day).map(|ages| Decimal::from(ages.old.days()));
+    let beyond = age(context.specimen.day()).is_some_and(|age| age > limit);
+    let stayed = [Lineage::Neutrophil, Lineage::Platelet]
+        .into_iter()
+        .filter(|lineage| context.line(*lineage).low.is_true())
+        .any(|lineage| {
+            let low: Vec<Date> = results(context, lineage)
+                .iter()
+                .filter(|result| result.line.low.is_true())
+                .map(|result| result.day)
+                .collect();
+            low.len() >= 2
+                && low
+                    .first()
+                    .and_then(|first| age(*first))
+                    .is_some_and(|age| age <= limit)
         });
-        if !transfused && (back || rising) {
-            return true.into();
-        }
+    (beyond && stayed).into()
+}
+
+/// `<x` counts as half of x, `>x` as x.
+fn representative(interval: &Interval) -> Option<Decimal> {
+    interval
+        .as_exact()
+        .or_else(|| match (interval.low, interval.high) {
+            (_, Some(high)) => high.value.checked_div(Decimal::TWO),
+            (Some(low), None) => Some(low.value),
+            (None, None) => None,
+        })
+}
+
+fn cycle_token(context: &Context<'_>, token: &str) -> Answer {
+    let cycle = cycle(context);
+    match token {
+        "cycle_partial" => (cycle.status == cycle::Status::Partial).into(),
+        "cycle_deep" => (cycle.deep > 0).into(),
+        _ => match cycle.status {
+            cycle::Status::Met => true.into(),
+            cycle::Status::Partial => Answer::UNDECIDED,
+            cycle::Status::Indeterminate if cycle.episodes.len() >= 2 => Answer::UNDECIDED,
+            cycle::Status::Indeterminate | cycle::Status::NotMet => false.into(),
+        },
     }
-    let white = results(context, Lineage::Neutrophil);
-    if let Some(first) = white.iter().position(|result| result.line.low.is_true()) {
-        let normal: Vec<Date> = white
-            .get(first..)
-            .unwrap_or_default()
-            .iter()
-            .filter(|result| is(result.reading, tuning.value(&ONCE_ANC)).is_false())
-            .map(|result| result.day)
-            .collect();
-        if let (Some(one), Some(two)) = (normal.first(), normal.last())
-            && *two - *one >= days(&RECOVERED_ANC_DAYS, tuning)
-        {
-            return true.into();
-        }
-    }
-    Answer::NOT_SENT
 }
 
 fn late_recovery(context: &Context<'_>) -> Answer {

@@ -132,6 +132,9 @@ pub fn span(token: &str) -> Span {
         | "blast_analyser_flag"
         | "arc_manual"
         | "clumped"
+        | "plt_clump"
+        | "plt_satellitism"
+        | "plt_smear_low"
         | "film_reviewed" => Span::Specimen,
         "bleeding" | "sepsis" | "neuro_signs" | "aki" | "diarrhoea_bloody" | "haemoglobinuria"
         | "acidosis" | "lactate_high" | "inr_high" | "hellp_labs" | "fever_reported" => ACUTE,

@@ -567,6 +567,11 @@ fn about(code: &str) -> Option<About> {
     })
 }
 
+/// Whether a code speaks of a pregnancy: that is read as a finding.
+pub fn is_about_pregnancy(code: &str) -> bool {
+    matches!(about(code), Some(About::Pregnancy | About::GestationNow))
+}
+
 /// Says what a do-not-use code is, and what to do when the sender means blood all the same.
 fn refusal_by_name(term: &Term) -> Reason {
     if term.is_cord_blood() {

@@ -19,10 +19,10 @@ use crate::{
     fhir::{
         outcome::{Issue, operation_outcome},
         path::{Path, Step},
-        submission::{At, Checker, Refusal, Release},
+        submission::{At, Checker, Release},
         tree::{self, Broken, Parsed, Tree},
     },
-    intake::{AsOf, Assessed, AssessedPatient, IntakeError, Settings, assess_only},
+    intake::{AsOf, Assessed, AssessedPatient, Settings, assess_only},
 };
 
 /// Bodies larger than this are worked on off the async workers.

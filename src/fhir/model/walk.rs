@@ -208,13 +208,13 @@ impl<'m, 't> Walk<'m, 't> {
                 (false, value) => self.value(value, kind, &here, holder),
             }
         }
-        for required in owner.required {
+        for required in &owner.required {
             let there = tree.members().iter().any(|(name, _)| {
                 let plain = name.strip_prefix('_').unwrap_or(name);
                 plain == *required
                     || owner
                         .field(plain)
-                        .is_some_and(|field| field.choice == Some(required))
+                        .is_some_and(|field| field.choice == Some(*required))
             });
             if !there {
                 let text = format!("{required} is required");

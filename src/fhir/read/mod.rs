@@ -1,12 +1,11 @@
 //! Submission to timeline: what was understood, and what was not.
 
-pub mod findings;
-
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use time::OffsetDateTime;
-
-use std::collections::{HashMap, HashSet};
 
 use super::{
     codes::{self, CodeMap},
@@ -22,6 +21,7 @@ use crate::clinical::{
 };
 
 mod about;
+pub mod findings;
 mod observation;
 mod people;
 mod references;
@@ -95,6 +95,8 @@ pub struct ReadValue {
 /// An Observation or component as it was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AsSent {
+    /// `subject.reference`.
+    pub subject: Option<String>,
     /// The code that was understood, else the first one sent.
     pub code: String,
     /// Value and unit.
@@ -221,6 +223,7 @@ pub fn read(submission: &Submission<'_>, codes: &CodeMap) -> Reading {
         };
         reader.aside(&context, &site, Some(why));
     }
+    reader.findings(&context, submission);
     reader.encounters(&context, submission, &results);
     reader.finish()
 }
@@ -429,11 +432,7 @@ impl Reader {
             .reading(named, || people::person(context.index, site.entry, subject));
         reading.values.extend(read.values);
         reading.facts.extend(read.facts);
-        let (last, first): (Vec<_>, Vec<_>) = read
-            .statements
-            .into_iter()
-            .partition(about::Statement::comes_last);
-        for statement in first.into_iter().chain(last) {
+        for statement in read.statements {
             statement.apply(reading);
         }
         if let Some(note) = read.problem {
@@ -542,6 +541,79 @@ impl Reader {
         }
     }
 
+    /// Finding tokens of every resource that states one, Observations included.
+    fn findings<'t>(&mut self, context: &Context<'_, '_, 't>, submission: &Submission<'t>) {
+        if submission.refused.is_some() {
+            return;
+        }
+        for (place, entry) in submission.entries.iter().enumerate() {
+            let Some(tree) = entry.resource.filter(|_| entry.refused.is_none()) else {
+                continue;
+            };
+            let is_observation = tree.resource_type() == Some("Observation");
+            if is_observation && self.out.uses.get(place) != Some(&EntryUse::Stored) {
+                continue;
+            }
+            let resolve = |reference: &str| context.index.resource(place, reference);
+            let (mut facts, issues) = findings::facts(tree, &resolve);
+            let status = status_of(tree);
+            if facts.is_empty() && issues.is_empty() && status != "entered-in-error" {
+                continue;
+            }
+            let subject = tree.get("subject").or_else(|| tree.get("patient"));
+            let Who::Person(named) = people::who(context.index, place, subject) else {
+                continue;
+            };
+            for mut issue in issues {
+                issue.expression = Some(match issue.expression {
+                    Some(relative) => format!("{}.{relative}", entry.path),
+                    None => entry.path.clone(),
+                });
+                self.issue(place, issue);
+            }
+            let site = Site {
+                entry: place,
+                path: entry.path.clone(),
+                tree,
+                contained: false,
+            };
+            let reading = self
+                .people
+                .reading(&named, || people::person(context.index, place, subject));
+            // What was read of a film with its grade is not said twice.
+            let below = |path: &str| {
+                path == entry.path
+                    || path
+                        .strip_prefix(&entry.path)
+                        .is_some_and(|rest| rest.starts_with('.'))
+            };
+            facts.retain(|fact| {
+                !reading
+                    .facts
+                    .iter()
+                    .filter(|read| below(&read.path))
+                    .flat_map(|read| &read.facts)
+                    .any(|known| known.token == fact.token)
+            });
+            if facts.is_empty() && (is_observation || status != "entered-in-error") {
+                continue;
+            }
+            let as_value = reading.values.iter().find(|value| value.path == entry.path);
+            let key = as_value.map_or_else(
+                || observation::fact_key(context.index, &site, named.keys()),
+                |value| value.key.clone(),
+            );
+            reading.facts.push(ReadFact {
+                entry: place,
+                path: entry.path.clone(),
+                key,
+                status: status.to_owned(),
+                facts,
+            });
+            self.stored(place);
+        }
+    }
+
     /// Inpatient stays, and the Encounter that the newest result belongs to.
     fn encounters<'t>(
         &mut self,
@@ -625,6 +697,7 @@ impl Reader {
         self.out.patients = self.people.into_readings();
         for patient in &mut self.out.patients {
             dysplasia_needs_company(patient);
+            about::pregnancies(patient);
             count_once(patient);
             for value in &mut patient.values {
                 if let Some(measurement) = &mut value.measurement {
@@ -656,6 +729,20 @@ fn about_a_value(word: &'static str, text: String) -> Issue {
             issue => issue,
         },
     }
+}
+
+/// `status`, or what stands for it in a Condition.
+fn status_of<'t>(resource: &'t Tree<'_>) -> &'t str {
+    resource
+        .text("status")
+        .or_else(|| {
+            resource
+                .get("verificationStatus")?
+                .items("coding")
+                .iter()
+                .find_map(|coding| coding.text("code"))
+        })
+        .unwrap_or_default()
 }
 
 /// v3 ActCode: inpatient, acute and non-acute inpatient.

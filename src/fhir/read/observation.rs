@@ -188,79 +188,110 @@ fn key(
     at: Option<SampleTime>,
     specimen: Option<&Specimen>,
 ) -> ResultKey {
-    if let Some((system, value)) = site.tree.items("identifier").iter().find_map(identifier) {
-        return ResultKey::Identifier { system, value };
-    }
-    let entry = context.index.entry(site.entry).filter(|_| !site.contained);
-    if let Some(entry) = entry {
-        if let Some(Request {
-            method: HttpMethod::Put,
-            url,
-            ..
-        }) = &entry.request
-            && url.contains('/')
-        {
-            return ResultKey::Url(without_version(url).to_owned());
-        }
-        if let Some(url) = entry.full_url.filter(|url| is_rest_address(url)) {
-            return ResultKey::Url(without_version(url).to_owned());
-        }
-    }
-    let mut hash = Sha256::new();
-    let mut add = |text: &str| {
-        // The length keeps neighbouring texts apart.
-        hash.update(text.len().to_le_bytes());
-        hash.update(text);
-    };
-    match keys.first() {
-        Some(PatientKey::Identifier { system, value }) => {
-            add(system);
-            add(value);
-        }
-        Some(PatientKey::Reference(reference)) => add(reference),
-        None => {}
-    }
-    add(&at
-        .map(|at| at.instant.unix_timestamp().to_string())
-        .unwrap_or_default());
-    add(specimen
-        .and_then(|specimen| specimen.key.as_deref())
-        .unwrap_or_default());
-    for holder in std::iter::once(site.tree).chain(site.tree.items("component")) {
-        if let Some(code) = holder.get("code") {
-            for coding in code.items("coding") {
-                add(coding.text("system").unwrap_or_default());
-                add(coding.text("code").unwrap_or_default());
+    strong_key(context.index, site).unwrap_or_else(|| {
+        let mut hash = Hash::of(keys);
+        hash.add(
+            &at.map(|at| at.instant.unix_timestamp().to_string())
+                .unwrap_or_default(),
+        );
+        hash.add(
+            specimen
+                .and_then(|specimen| specimen.key.as_deref())
+                .unwrap_or_default(),
+        );
+        for holder in std::iter::once(site.tree).chain(site.tree.items("component")) {
+            for (name, value) in holder.members() {
+                if name == "code" || name.starts_with("value") {
+                    hash.add_tree(value);
+                }
             }
-            add(code.text("text").unwrap_or_default());
         }
-        if let Tree::Object(members) = holder {
-            for (name, value) in members {
-                if name.starts_with("value") {
-                    add_tree(value, &mut add);
+        hash.finish()
+    })
+}
+
+/// Key of a resource that is no result: as of a result, with everything in the hash but what a later
+/// version changes.
+pub(super) fn fact_key(index: &Index<'_, '_>, site: &Site<'_>, keys: &[PatientKey]) -> ResultKey {
+    strong_key(index, site).unwrap_or_else(|| {
+        let mut hash = Hash::of(keys);
+        for (name, value) in site.tree.members() {
+            if !matches!(
+                name.as_ref(),
+                "id" | "meta" | "text" | "status" | "verificationStatus" | "clinicalStatus"
+            ) {
+                hash.add(name);
+                hash.add_tree(value);
+            }
+        }
+        hash.finish()
+    })
+}
+
+/// An identifier, or an address under which the resource can be read again. Ids alone come again in
+/// the next submission and name nothing.
+fn strong_key(index: &Index<'_, '_>, site: &Site<'_>) -> Option<ResultKey> {
+    if let Some((system, value)) = site.tree.items("identifier").iter().find_map(identifier) {
+        return Some(ResultKey::Identifier { system, value });
+    }
+    let entry = index.entry(site.entry).filter(|_| !site.contained)?;
+    if let Some(Request {
+        method: HttpMethod::Put,
+        url,
+        ..
+    }) = &entry.request
+        && url.contains('/')
+    {
+        return Some(ResultKey::Url(without_version(url).to_owned()));
+    }
+    let url = entry.full_url.filter(|url| is_rest_address(url))?;
+    Some(ResultKey::Url(without_version(url).to_owned()))
+}
+
+/// The weak key: nothing better was sent.
+struct Hash(Sha256);
+
+impl Hash {
+    fn of(keys: &[PatientKey]) -> Self {
+        let mut hash = Self(Sha256::new());
+        match keys.first() {
+            Some(PatientKey::Identifier { system, value }) => {
+                hash.add(system);
+                hash.add(value);
+            }
+            Some(PatientKey::Reference(reference)) => hash.add(reference),
+            None => {}
+        }
+        hash
+    }
+
+    fn add(&mut self, text: &str) {
+        // The length keeps neighbouring texts apart.
+        self.0.update(text.len().to_le_bytes());
+        self.0.update(text);
+    }
+
+    fn add_tree(&mut self, tree: &Tree<'_>) {
+        match tree {
+            Tree::Null => self.add("null"),
+            Tree::Bool(value) => self.add(if *value { "true" } else { "false" }),
+            Tree::Number(text) | Tree::String(text) => self.add(text),
+            Tree::Array(items) => items.iter().for_each(|item| self.add_tree(item)),
+            Tree::Object(members) => {
+                for (name, value) in members {
+                    self.add(name);
+                    self.add_tree(value);
                 }
             }
         }
     }
-    let mut weak = [0; 16];
-    for (to, from) in weak.iter_mut().zip(hash.finalize()) {
-        *to = from;
-    }
-    ResultKey::Weak(weak)
-}
 
-fn add_tree(tree: &Tree<'_>, add: &mut impl FnMut(&str)) {
-    match tree {
-        Tree::Null => add("null"),
-        Tree::Bool(value) => add(if *value { "true" } else { "false" }),
-        Tree::Number(text) | Tree::String(text) => add(text),
-        Tree::Array(items) => items.iter().for_each(|item| add_tree(item, add)),
-        Tree::Object(members) => {
-            for (name, value) in members {
-                add(name);
-                add_tree(value, add);
-            }
+    fn finish(self) -> ResultKey {
+        let mut weak = [0; 16];
+        for (to, from) in weak.iter_mut().zip(self.0.finalize()) {
+            *to = from;
         }
+        ResultKey::Weak(weak)
     }
 }
 
@@ -358,10 +389,18 @@ impl Part<'_, '_, '_, '_> {
         }
     }
 
-    /// The code to show: LOINC code, else the first code sent.
+    /// The code to show: the LOINC code, else the first code sent.
     fn code_sent(&self) -> String {
         if let Some(term) = self.term() {
             return term.code.to_owned();
+        }
+        if let Some((_, code)) = self
+            .choice
+            .unknown
+            .as_deref()
+            .and_then(|unknown| unknown.rsplit_once('|'))
+        {
+            return code.to_owned();
         }
         let codings = self
             .holder
@@ -387,7 +426,14 @@ impl Part<'_, '_, '_, '_> {
                 .to_owned(),
         };
         let text = |text: &str| Received {
-            value: text.chars().take(80).collect(),
+            // One line, and no whole report.
+            value: text
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .chars()
+                .take(80)
+                .collect(),
             unit: String::new(),
         };
         match &self.value {
@@ -443,6 +489,12 @@ impl Part<'_, '_, '_, '_> {
             role: term.map(|term| Arc::from(term.role.as_str())),
             measurement,
             sent: AsSent {
+                subject: frame
+                    .site
+                    .tree
+                    .get("subject")
+                    .and_then(|subject| subject.text("reference"))
+                    .map(str::to_owned),
                 code: self.code_sent(),
                 received,
                 at: frame.at,
@@ -516,6 +568,9 @@ impl Part<'_, '_, '_, '_> {
         }
         if !tokens.is_empty() && self.may_count() {
             out.facts.push(self.facts(tokens));
+        } else if self.frame.status == Status::EnteredInError {
+            // Withdraws what was said under this key before.
+            out.facts.push(self.facts(Vec::new()));
         }
         let why = match (found.presence, &self.value) {
             _ if !self.may_count() => self.status_reason(),
@@ -602,9 +657,12 @@ impl Part<'_, '_, '_, '_> {
                 .push(self.row(None, self.received(), self.status_reason()));
             return;
         }
-        let day = self.frame.at.map(|at| at.day());
-        let statements = about::statement(statement, &self.value, day);
-        let why = statements.is_empty().then(|| Reason {
+        let is_finding = matches!(
+            statement,
+            codes::About::Pregnancy | codes::About::GestationNow
+        );
+        let statements = about::statement(statement, &self.value);
+        let why = (statements.is_empty() && !is_finding).then(|| Reason {
             word: "text-only",
             text: "the answer is not one of the known ones".to_owned(),
         });

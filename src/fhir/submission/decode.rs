@@ -165,7 +165,8 @@ impl<'t> Decode<'_, 't> {
             pointer: "",
         };
         for issue in self.model.check_envelope(bundle, &place, MAX_ENTRY_ISSUES) {
-            if issue.is_error() {
+            // Whether a missing type matters depends on who asks.
+            if issue.is_error() && issue.expression.as_deref() != Some("Bundle.type") {
                 submission.refuse(Refusal::Invalid, issue);
             }
         }
