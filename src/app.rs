@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::HttpServer;
+use actix_web::{HttpServer, dev::Server, web::Data};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Exit,
-    config::{AsOf, ConfigError, Database, Serve},
+    config::{self, AsOf, ConfigError, Database, Serve},
     courier::{Courier, Surroundings},
     fhir::{
         codes::CodeMap,
@@ -191,19 +191,8 @@ impl App {
             door,
             draining,
         } = self;
-        let door = Door::new(door);
-        let limits = &settings.limits;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let server = HttpServer::new(move || http::app(door.clone()))
-            .workers(workers)
-            .max_connections(limits.max_connections.div_ceil(workers))
-            .client_request_timeout(limits.head_timeout)
-            .keep_alive(limits.keep_alive)
-            .shutdown_timeout(FINISH.as_secs())
-            .disable_signals()
-            .listen(listener);
-        let server = match server {
-            Ok(server) => server.run(),
+        let server = match server(listener, Door::new(door), &settings.limits) {
+            Ok(server) => server,
             Err(error) => {
                 tracing::error!(%error, "cannot serve");
                 return Exit::Io;
@@ -245,6 +234,19 @@ impl App {
         tracing::info!("stopped");
         exit
     }
+}
+
+fn server(listener: TcpListener, door: Data<Door>, limits: &config::Limits) -> std::io::Result<Server> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let server = HttpServer::new(move || http::app(door.clone()))
+        .workers(workers)
+        .max_connections(limits.max_connections.div_ceil(workers))
+        .client_request_timeout(limits.head_timeout)
+        .keep_alive(limits.keep_alive)
+        .shutdown_timeout(FINISH.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
 }
 
 async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {

@@ -114,12 +114,10 @@ fn summarise(assessed: &Assessed, explain: bool) {
     }
     for patient in &assessed.patients {
         let assessment = &patient.decision.assessment;
-        if patient.resources.is_empty() {
-            complain(match assessment.verdict {
-                Verdict::NoCytopenia => "no cytopenia".to_owned(),
-                Verdict::Cytopenia => format!("nothing to write: {}", assessment.headline),
-                Verdict::InsufficientData => format!("insufficient data: {}", undecided(assessment)),
-            });
+        match assessment.verdict {
+            Verdict::InsufficientData => complain(format!("insufficient data: {}", undecided(assessment))),
+            Verdict::NoCytopenia if patient.resources.is_empty() => complain("no cytopenia"),
+            Verdict::NoCytopenia | Verdict::Cytopenia => {}
         }
         if explain {
             for step in &assessment.trace {

@@ -136,6 +136,11 @@ fn routes(config: &mut ServiceConfig) {
         // Interface engines (Mirth, Rhapsody, Cloverleaf ...): results in.
         .service(at("/fhir").post(bundles::submit).finish())
         .service(at("/fhir/").post(bundles::submit).finish())
+        // Test harnesses, quality assurance, clinicians' tools: nothing stored. Before the
+        // routes whose `{id}` would take the name of an operation.
+        .service(at("/fhir/$assess-cytopenia").post(operations::assess).finish())
+        .service(at("/fhir/{type}/$validate").post(operations::validate).finish())
+        // Single results.
         .service(at("/fhir/Observation").post(observations::create).finish())
         .service(at("/fhir/Observation/{id}").get(findings::read).put(observations::update).finish())
         // EHRs and whoever reads what was found.
@@ -147,9 +152,6 @@ fn routes(config: &mut ServiceConfig) {
                 .get(findings::read)
                 .finish(),
         )
-        // Test harnesses, quality assurance, clinicians' tools: nothing stored.
-        .service(at("/fhir/$assess-cytopenia").post(operations::assess).finish())
-        .service(at("/fhir/{type}/$validate").post(operations::validate).finish())
         // FHIR clients, before anything else.
         .service(at("/fhir/metadata").get(capability::show).finish())
         // A frequent mistake, answered with the right address.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, batch, fixture, haemoglobin, pancytopenia, word};
+use crate::app::{TestApp, batch, fixture, haemoglobin, pancytopenia, patient, word};
 
 fn part<'a>(parameters: &'a Value, name: &str) -> Vec<&'a Value> {
     assert_eq!(parameters["resourceType"], "Parameters", "{parameters}");
@@ -65,7 +65,7 @@ async fn an_assessment_reads_searchsets_and_what_breaks_only_the_envelope() {
 #[tokio::test]
 async fn without_counts_nothing_is_said_to_be_normal() {
     let app = TestApp::spawn().await;
-    let answer = app.post("/fhir/$assess-cytopenia", &batch(&[haemoglobin("p1", "14.1")])).await;
+    let answer = app.post("/fhir/$assess-cytopenia", &batch(&[patient("p1"), haemoglobin("p1", "14.1")])).await;
     assert_eq!(part(&answer.json(), "result")[0]["valueCode"], "insufficient-data", "{}", answer.text);
     assert_eq!(part(&answer.json(), "output")[0]["valueCode"], "none");
 }
