@@ -2,6 +2,11 @@
 //!
 //! The model here is a toy, so that the tests say what the store does and not what medicine says:
 //! a haemoglobin below 100 raises one Flag, anything else closes it.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that fails here has found something"
+)]
 
 use std::{
     path::{Path, PathBuf},
@@ -12,14 +17,12 @@ use marrowflag::{
     clinical::{
         analyte::Analyte,
         assessment::{
-            Assessment, Decision, Family, Finding, FlagChange, FlagState, Output as Earned, Urgency,
-            Verdict,
+            Assessment, Decision, Family, Finding, FlagChange, FlagState, Output as Earned,
+            Urgency, Verdict,
         },
         quantity::Interval,
         time::{Precision, SampleTime},
-        timeline::{
-            Draw, Measurement, Method, Person, Received, Sex, Source, Status, Timeline,
-        },
+        timeline::{Draw, Measurement, Method, Person, Received, Sex, Source, Status, Timeline},
     },
     fhir::{
         read::ResultKey,
@@ -34,7 +37,7 @@ use marrowflag::{
         sqlite::{Options, Sqlite},
         submission::{
             Accepted, Case, Claims, Conclusion, EntryResult, Envelope, EnvelopeKind, Incoming,
-            IncomingPatient, IncomingResource, IncomingValue, Model, Outcome, OutboxTarget, Output,
+            IncomingPatient, IncomingResource, IncomingValue, Model, OutboxTarget, Outcome, Output,
             Whose, Withdrawal,
         },
     },
@@ -87,7 +90,10 @@ impl Model for Toy {
             .collect();
         values.sort();
         Conclusion {
-            wanted: vec![("Flag", flag_id(case.key)), ("DiagnosticReport", report_id(case.key))],
+            wanted: vec![
+                ("Flag", flag_id(case.key)),
+                ("DiagnosticReport", report_id(case.key)),
+            ],
             issues: Vec::new(),
             decision: Decision {
                 assessment: assessment(&values.join(", "), low),
@@ -545,8 +551,18 @@ mod contract {
                 })
         };
         let bundle = || EnvelopeKind::Bundle;
-        assert!(send("a", 90, bundle()).receipt(&store).await.contains("seen false"));
-        assert!(send("b", 91, bundle()).receipt(&store).await.contains("seen true"));
+        assert!(
+            send("a", 90, bundle())
+                .receipt(&store)
+                .await
+                .contains("seen false")
+        );
+        assert!(
+            send("b", 91, bundle())
+                .receipt(&store)
+                .await
+                .contains("seen true")
+        );
         let document = |hours| EnvelopeKind::Document {
             timestamp: NOW + Duration::hours(hours),
         };
@@ -576,12 +592,27 @@ mod contract {
         let send = |body: &str, value| sending(body).of(&["p1"], vec![hb("1", value)]);
         send("nine", 90).receipt(&store).await;
         // Found unchanged, by another body.
-        assert!(send("nine again", 90).receipt(&store).await.contains("Unchanged"));
+        assert!(
+            send("nine again", 90)
+                .receipt(&store)
+                .await
+                .contains("Unchanged")
+        );
         let corrected = send("eight", 80).receipt(&store).await;
         assert!(corrected.contains("changed_final: true"), "{corrected}");
-        assert!(send("nine", 90).receipt(&store).await.contains("version: 3"));
+        assert!(
+            send("nine", 90)
+                .receipt(&store)
+                .await
+                .contains("version: 3")
+        );
         send("eight", 80).receipt(&store).await;
-        assert!(send("nine again", 90).receipt(&store).await.contains("version: 5"));
+        assert!(
+            send("nine again", 90)
+                .receipt(&store)
+                .await
+                .contains("version: 5")
+        );
         assert_eq!(timeline(&store, "p1").await, ["90 Final"]);
     }
 
@@ -589,9 +620,18 @@ mod contract {
         engine: &dyn Engine,
     ) {
         let store = engine.open();
-        sending("a").of(&["mrn", "ref"], vec![hb("1", 90)]).receipt(&store).await;
-        sending("b").of(&["ref", "other"], vec![hb("2", 120)]).receipt(&store).await;
-        sending("c").of(&["other"], vec![hb("3", 130)]).receipt(&store).await;
+        sending("a")
+            .of(&["mrn", "ref"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        sending("b")
+            .of(&["ref", "other"], vec![hb("2", 120)])
+            .receipt(&store)
+            .await;
+        sending("c")
+            .of(&["other"], vec![hb("3", 130)])
+            .receipt(&store)
+            .await;
         assert_eq!(
             timeline(&store, "mrn").await,
             ["120 Final", "130 Final", "90 Final"]
@@ -600,13 +640,19 @@ mod contract {
         assert!(flag(&store, "mrn").await.is_some());
         assert!(flag(&store, "ref").await.is_none());
 
-        sending("d").of(&["stranger"], vec![hb("4", 140)]).receipt(&store).await;
+        sending("d")
+            .of(&["stranger"], vec![hb("4", 140)])
+            .receipt(&store)
+            .await;
         let both = sending("e")
             .of(&["mrn", "stranger"], vec![hb("5", 10)])
             .of(&["third"], vec![hb("6", 150)])
             .receipt(&store)
             .await;
-        assert!(both.contains("(0, AmbiguousPatient), (1, Created"), "{both}");
+        assert!(
+            both.contains("(0, AmbiguousPatient), (1, Created"),
+            "{both}"
+        );
         assert_eq!(timeline(&store, "stranger").await, ["140 Final"]);
         assert_eq!(timeline(&store, "third").await, ["150 Final"]);
         let all = sending("f")
@@ -636,9 +682,9 @@ mod contract {
             change(&mut one);
             sending(body).of(&["p1"], vec![one])
         };
-        let issued = |hour: i64| NOW + Duration::hours(hour);
-        let _ = issued;
-        send("a", 90, |one| one.issued = Some(NOW)).receipt(&store).await;
+        send("a", 90, |one| one.issued = Some(NOW))
+            .receipt(&store)
+            .await;
         let older = send("b", 80, |one| one.issued = Some(NOW - Duration::hours(1)))
             .receipt(&store)
             .await;
@@ -667,7 +713,10 @@ mod contract {
         retraction.withdrawn = true;
         retraction.status = "entered-in-error".to_owned();
         retraction.values[0].measurement = None;
-        sending("b").of(&["p1"], vec![retraction]).receipt(&store).await;
+        sending("b")
+            .of(&["p1"], vec![retraction])
+            .receipt(&store)
+            .await;
         // By its id.
         let patient = store
             .find_patients("default", vec![key("p1")])
@@ -700,7 +749,10 @@ mod contract {
             .await
             .unwrap()
             .unwrap();
-        assert_eq!((held.version, &held.body["status"]), (2, &json!("entered-in-error")));
+        assert_eq!(
+            (held.version, &held.body["status"]),
+            (2, &json!("entered-in-error"))
+        );
         let before = store
             .read_sent("default", "lab", "Observation", &id, Some(1))
             .await
@@ -717,9 +769,24 @@ mod contract {
             one.if_match = if_match;
             sending(body).of(&[patient], vec![one])
         };
-        assert!(put("a", "p1", 90, None).receipt(&store).await.contains("id: \"x\", version: 1"));
-        assert!(put("b", "p1", 91, Some(7)).receipt(&store).await.contains("VersionMismatch"));
-        assert!(put("c", "p1", 92, Some(1)).receipt(&store).await.contains("id: \"x\", version: 2"));
+        assert!(
+            put("a", "p1", 90, None)
+                .receipt(&store)
+                .await
+                .contains("id: \"x\", version: 1")
+        );
+        assert!(
+            put("b", "p1", 91, Some(7))
+                .receipt(&store)
+                .await
+                .contains("VersionMismatch")
+        );
+        assert!(
+            put("c", "p1", 92, Some(1))
+                .receipt(&store)
+                .await
+                .contains("id: \"x\", version: 2")
+        );
         let held = store
             .read_sent("default", "lab", "Observation", "x", None)
             .await
@@ -757,7 +824,9 @@ mod contract {
             .collect();
             sending(body).of(&["p1"], vec![one])
         };
-        panel("a", &[("718-7", 90), ("777-3", 200)]).receipt(&store).await;
+        panel("a", &[("718-7", 90), ("777-3", 200)])
+            .receipt(&store)
+            .await;
         assert_eq!(timeline(&store, "p1").await, ["200 Final", "90 Final"]);
         panel("b", &[("777-3", 201)]).receipt(&store).await;
         assert_eq!(timeline(&store, "p1").await, ["201 Final"]);
@@ -837,13 +906,22 @@ mod contract {
         assert!(figures.groups < figures.commits, "{figures:?}");
         // The report says what was there when it was written: the last one saw everything.
         let report = store
-            .read("default", "DiagnosticReport", &report_id(&key("shared")), None)
+            .read(
+                "default",
+                "DiagnosticReport",
+                &report_id(&key("shared")),
+                None,
+            )
             .await
             .unwrap()
             .unwrap();
         assert_eq!(report.version, 16 * 8);
         assert_eq!(
-            report.body["conclusion"].as_str().unwrap().split(", ").count(),
+            report.body["conclusion"]
+                .as_str()
+                .unwrap()
+                .split(", ")
+                .count(),
             16 * 8
         );
     }
@@ -902,14 +980,20 @@ mod contract {
 
     pub(super) async fn it_stops_cleanly_and_starts_again(engine: &dyn Engine) {
         let store = engine.open();
-        sending("a").of(&["p1"], vec![hb("1", 90)]).receipt(&store).await;
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
         store.close().await.unwrap();
         assert!(!store.ready());
         let late = sending("b").of(&["p1"], vec![hb("2", 90)]);
         assert_eq!(late.accept(&store).await.err(), Some(StoreError::Closed));
         drop(store);
         let again = engine.open();
-        sending("b").of(&["p2"], vec![hb("2", 90)]).receipt(&again).await;
+        sending("b")
+            .of(&["p2"], vec![hb("2", 90)])
+            .receipt(&again)
+            .await;
         assert_eq!(timeline(&again, "p1").await, ["90 Final"]);
         assert_eq!(timeline(&again, "p2").await, ["90 Final"]);
     }
@@ -917,9 +1001,23 @@ mod contract {
     pub(super) async fn a_lane_is_leased_once_and_settled_by_its_owner(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
-        assert_eq!(store.target("main", "http://fhir.test").await.unwrap(), target);
-        sending("a").of(&["p1"], vec![hb("1", 90)]).to(target).receipt(&store).await;
-        assert!(store.lease(target, NOW - Duration::hours(1), 9).await.unwrap().len() == 1);
+        assert_eq!(
+            store.target("main", "http://fhir.test").await.unwrap(),
+            target
+        );
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        assert!(
+            store
+                .lease(target, NOW - Duration::hours(1), 9)
+                .await
+                .unwrap()
+                .len()
+                == 1
+        );
         // (a lane scheduled in the future is due: the clock went back)
         assert!(store.lease(target, NOW, 9).await.unwrap().is_empty());
         let crashed = engine.after_crash();
@@ -941,7 +1039,11 @@ mod contract {
         let list = store.deliveries(DeliveryFilter::default()).await.unwrap();
         assert_eq!((list.len(), list[0].state.as_str()), (1, "delivered"));
         // The next write knows what stands there.
-        sending("b").of(&["p1"], vec![hb("1", 120)]).to(target).receipt(&store).await;
+        sending("b")
+            .of(&["p1"], vec![hb("1", 120)])
+            .to(target)
+            .receipt(&store)
+            .await;
         let next = store.lease(target, NOW, 9).await.unwrap().remove(0);
         let flag = next.items.iter().find(|item| item.kind == "Flag").unwrap();
         assert_eq!(flag.revision, 2);
@@ -953,14 +1055,23 @@ mod contract {
     pub(super) async fn a_failed_send_waits_and_comes_back(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
-        sending("a").of(&["p1"], vec![hb("1", 90)]).to(target).receipt(&store).await;
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .to(target)
+            .receipt(&store)
+            .await;
         let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
         let at = NOW + Duration::minutes(5);
         let later = Next::Later {
             at,
             first: First::Verify,
         };
-        assert!(store.settle(&leased, settlement(later, Vec::new(), NOW)).await.unwrap());
+        assert!(
+            store
+                .settle(&leased, settlement(later, Vec::new(), NOW))
+                .await
+                .unwrap()
+        );
         assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
         let again = store.lease(target, at, 1).await.unwrap().remove(0);
         assert_eq!((again.attempt, again.first), (1, First::Verify));
@@ -975,7 +1086,10 @@ mod contract {
             at: at + Duration::minutes(5),
             first: First::Nothing,
         };
-        store.settle(&third, settlement(held, Vec::new(), at)).await.unwrap();
+        store
+            .settle(&third, settlement(held, Vec::new(), at))
+            .await
+            .unwrap();
         assert_eq!(
             store.targets().await.unwrap()[0].hold,
             Some((Hold::Certificate, at))
@@ -1000,12 +1114,18 @@ mod contract {
             at: NOW + Duration::hours(1),
             first: First::Nothing,
         };
-        store.settle(&under_way, settlement(later, Vec::new(), NOW)).await.unwrap();
+        store
+            .settle(&under_way, settlement(later, Vec::new(), NOW))
+            .await
+            .unwrap();
         let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
         assert_eq!(kinds(&leased), ["Device", "DiagnosticReport", "Flag"]);
         assert_eq!(leased.items[1].revision, 3);
         store
-            .settle(&leased, settlement(Next::Delivered, all_written(&leased), NOW))
+            .settle(
+                &leased,
+                settlement(Next::Delivered, all_written(&leased), NOW),
+            )
             .await
             .unwrap();
         let list = store.deliveries(DeliveryFilter::default()).await.unwrap();
@@ -1013,21 +1133,25 @@ mod contract {
         assert_eq!(states, ["delivered", "superseded", "superseded"]);
     }
 
-    pub(super) async fn parked_ones_are_stepped_over_and_come_back_on_command(
-        engine: &dyn Engine,
-    ) {
+    pub(super) async fn parked_ones_are_stepped_over_and_come_back_on_command(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
         let send = |body: &str, value| sending(body).of(&["p1"], vec![hb("1", value)]).to(target);
         send("a", 90).receipt(&store).await;
         let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
         let parked = Next::Parked(Why::Rejected);
-        store.settle(&leased, settlement(parked, Vec::new(), NOW)).await.unwrap();
+        store
+            .settle(&leased, settlement(parked, Vec::new(), NOW))
+            .await
+            .unwrap();
         send("b", 120).receipt(&store).await;
         let second = store.lease(target, NOW, 1).await.unwrap().remove(0);
         assert_ne!(second.delivery, leased.delivery);
         store
-            .settle(&second, settlement(Next::Delivered, all_written(&second), NOW))
+            .settle(
+                &second,
+                settlement(Next::Delivered, all_written(&second), NOW),
+            )
             .await
             .unwrap();
         let filter = || DeliveryFilter {
@@ -1048,10 +1172,16 @@ mod contract {
         let unknown = Next::Parked(Why::PatientUnknown {
             recheck_at: Some(tomorrow),
         });
-        store.settle(&third, settlement(unknown, Vec::new(), NOW)).await.unwrap();
+        store
+            .settle(&third, settlement(unknown, Vec::new(), NOW))
+            .await
+            .unwrap();
         assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
         let again = store.lease(target, tomorrow, 1).await.unwrap().remove(0);
-        assert_eq!((again.delivery, again.first), (third.delivery, First::Verify));
+        assert_eq!(
+            (again.delivery, again.first),
+            (third.delivery, First::Verify)
+        );
         store.release(&again, tomorrow).await.unwrap();
         assert!(store.discard(third.delivery, NOW).await.unwrap());
         assert!(!store.discard(third.delivery, NOW).await.unwrap());
@@ -1073,12 +1203,19 @@ mod contract {
                 .with(move |incoming| incoming.received_at = NOW + Duration::minutes(minutes))
         };
         for number in 0..4 {
-            send(format!("calm{number}"), 150, number).receipt(&store).await;
+            send(format!("calm{number}"), 150, number)
+                .receipt(&store)
+                .await;
         }
         for number in 0..4 {
-            send(format!("low{number}"), 90, 10 + number).receipt(&store).await;
+            send(format!("low{number}"), 90, 10 + number)
+                .receipt(&store)
+                .await;
         }
-        let leased = store.lease(target, NOW + Duration::hours(1), 8).await.unwrap();
+        let leased = store
+            .lease(target, NOW + Duration::hours(1), 8)
+            .await
+            .unwrap();
         let order: Vec<Urgency> = leased.iter().map(|one| one.urgency).collect();
         assert_eq!(
             order,
@@ -1098,7 +1235,11 @@ mod contract {
     pub(super) async fn what_a_human_did_reaches_the_next_decision(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
-        sending("a").of(&["p1"], vec![hb("1", 90)]).to(target).receipt(&store).await;
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .to(target)
+            .receipt(&store)
+            .await;
         let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
         let mut done = all_written(&leased);
         done[2].fate = Fate::HumanEdited { inactive: true };
@@ -1118,7 +1259,11 @@ mod contract {
             Some(marrowflag::clinical::assessment::Acknowledged::NotRelevant)
         );
         // The order goes on.
-        sending("b").of(&["p1"], vec![hb("2", 95)]).to(target).receipt(&store).await;
+        sending("b")
+            .of(&["p1"], vec![hb("2", 95)])
+            .to(target)
+            .receipt(&store)
+            .await;
         assert_eq!(store.lease(target, NOW, 1).await.unwrap().len(), 1);
     }
 
@@ -1151,9 +1296,18 @@ mod contract {
 
     pub(super) async fn searches_find_current_versions_of_their_tenant(engine: &dyn Engine) {
         let store = engine.open();
-        sending("a").of(&["p1"], vec![hb("1", 90)]).receipt(&store).await;
-        sending("b").of(&["p1"], vec![hb("1", 120)]).receipt(&store).await;
-        sending("c").of(&["p2"], vec![hb("2", 80)]).receipt(&store).await;
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        sending("b")
+            .of(&["p1"], vec![hb("1", 120)])
+            .receipt(&store)
+            .await;
+        sending("c")
+            .of(&["p2"], vec![hb("2", 80)])
+            .receipt(&store)
+            .await;
         let search = |tenant: &str, patients| Search {
             tenant: tenant.to_owned(),
             kind: "Flag".to_owned(),
@@ -1171,18 +1325,41 @@ mod contract {
         assert_eq!(mine.resources.len(), 1);
         assert_eq!(mine.resources[0].version, 2);
         assert_eq!(mine.resources[0].body["meta"]["versionId"], json!("2"));
-        assert!(store.search(search("another", None)).await.unwrap().resources.is_empty());
-        assert!(store.search(search("default", Some(Vec::new()))).await.unwrap().resources.is_empty());
+        assert!(
+            store
+                .search(search("another", None))
+                .await
+                .unwrap()
+                .resources
+                .is_empty()
+        );
+        assert!(
+            store
+                .search(search("default", Some(Vec::new())))
+                .await
+                .unwrap()
+                .resources
+                .is_empty()
+        );
         let first = store
             .read("default", "Flag", &flag_id(&key("p1")), Some(1))
             .await
             .unwrap()
             .unwrap();
         assert_eq!(first.body["status"], json!("Active"));
-        let other = store.read("another", "Flag", &flag_id(&key("p1")), None).await.unwrap();
+        let other = store
+            .read("another", "Flag", &flag_id(&key("p1")), None)
+            .await
+            .unwrap();
         assert!(other.is_none());
         // What is of no patient is of every tenant.
-        assert!(store.read("another", "Device", "mf-device", None).await.unwrap().is_some());
+        assert!(
+            store
+                .read("another", "Device", "mf-device", None)
+                .await
+                .unwrap()
+                .is_some()
+        );
     }
 }
 
@@ -1292,7 +1469,10 @@ mod files {
         // Ours, newer, and ours, damaged.
         let engine = OnSqlite::new();
         let store = engine.open();
-        sending("a").of(&["p1"], vec![hb("1", 90)]).receipt(&store).await;
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
         store.close().await.unwrap();
         let ours = std::fs::read(engine.path()).unwrap();
         let newer = foreign.path().join("newer.db");
@@ -1327,7 +1507,10 @@ mod files {
             })
             .unwrap(),
         );
-        let refused = sending("a").of(&["p1"], vec![hb("1", 90)]).accept(&store).await;
+        let refused = sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .accept(&store)
+            .await;
         assert_eq!(refused.err(), Some(StoreError::Busy));
         assert!(timeline(&store, "p1").await.is_empty());
     }

@@ -174,7 +174,8 @@ pub fn judge<'a>(case: &'a Case<'a>, index: usize, question: Question) -> Option
 /// Judges a case at a specimen, with or without the values that are to be verified.
 fn evaluate<'a>(case: &'a Case<'a>, index: usize, without_suspect: bool) -> Option<Judgement<'a>> {
     let mut context = Context::new(case, index, without_suspect)?;
-    let known_failure = known_failure(&context);
+    let reasons = context.facts().quiet();
+    let known_failure = reasons.known_bmf.is_some();
     candidates::gates(&mut context);
     let mut found = Vec::new();
     for watch in safety::ALL {
@@ -206,11 +207,8 @@ fn evaluate<'a>(case: &'a Case<'a>, index: usize, without_suspect: bool) -> Opti
         .iter()
         .any(|reading| reading.preliminary);
     let verdict = verdict(&context);
-    let quiet = known_failure
-        || ["chemo_42", "chemo_plan", "hsct_recent", "palliative"]
-            .iter()
-            .any(|token| context.token(token).truth.is_true());
-    let palliative = context.token("palliative").truth.is_true();
+    let quiet = known_failure || reasons.chemotherapy || reasons.transplant || reasons.palliative;
+    let palliative = reasons.palliative;
     let mut judgement = Judgement {
         context,
         patterns,
@@ -271,37 +269,6 @@ fn verdict(context: &Context<'_>) -> Verdict {
     } else {
         Verdict::InsufficientData
     }
-}
-
-/// Confirmed diagnoses that are a marrow failure (quiet contexts of 8.2).
-const MARROW_FAILURE: [&str; 21] = [
-    "dx:aplastic_anaemia",
-    "dx:ibmf_unspecified",
-    "dx:fanconi",
-    "dx:dba",
-    "dx:sds",
-    "dx:telomere",
-    "dx:camt",
-    "dx:tar",
-    "dx:scn",
-    "dx:cyclic_neutropenia",
-    "dx:gata2",
-    "dx:pearson",
-    "dx:reticular_dysgenesis",
-    "dx:cda",
-    "dx:sideroblastic",
-    "dx:barth",
-    "dx:pnh",
-    "dx:prca",
-    "dx:mds",
-    "dx:jmml",
-    "dx:cmml",
-];
-
-fn known_failure(context: &Context<'_>) -> bool {
-    MARROW_FAILURE
-        .iter()
-        .any(|token| context.facts().get(token).is_some_and(Truth::is_true))
 }
 
 fn is_stale(context: &Context<'_>, as_of: OffsetDateTime) -> bool {

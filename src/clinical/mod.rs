@@ -6,11 +6,11 @@
 pub mod age;
 pub mod analyte;
 pub mod assessment;
-pub mod catalogue;
 pub mod candidates;
+pub mod catalogue;
 pub mod context;
-pub mod decide;
 pub mod cycle;
+pub mod decide;
 pub mod disorders;
 pub mod evaluate;
 pub mod explain;

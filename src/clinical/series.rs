@@ -332,6 +332,7 @@ pub fn token(context: &Context<'_>, token: &str) -> Answer {
         "recovered_hb" => recovered_or(context, recovered_hb),
         "recovered_anc" => recovered_or(context, recovered_anc),
         "recovered" => recovered(context),
+        "clumped" => context.specimen.clumped.into(),
         "cycle" | "cycle_partial" | "cycle_deep" => cycle_token(context, token),
         "late_recovery" => late_recovery(context),
         "predates" => predates(context),

@@ -362,8 +362,6 @@ impl Tokens {
         self.copy("cryptogenic_cirrhosis", "cirrhosis");
         self.copy("cirrhosis", "chronic_liver");
         self.copy("absent_radii_bilateral", "absent_radii");
-        self.copy("absent_radii", "thumb_radial_anomaly");
-        self.copy("thumbs_absent", "thumb_radial_anomaly");
         self.copy("monosomy7", "mds_cytogenetics");
         self.high_steroid(facts, index);
         self.prior_disease(index);

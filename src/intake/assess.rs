@@ -79,7 +79,10 @@ pub fn assess_only(
 ) -> Result<Assessed, IntakeError> {
     let parsed = parse(body, &settings.limits)?;
     let submission = checker.decode(&parsed, release, At::Command);
-    let nothing_left = submission.entries.iter().all(|entry| entry.refused.is_some());
+    let nothing_left = submission
+        .entries
+        .iter()
+        .all(|entry| entry.refused.is_some());
     if let Some(refusal) = submission.refused
         && nothing_left
     {
@@ -140,8 +143,7 @@ fn assess(
             ..context(settings, TENANT, &key, &patient.subject)
         },
     );
-    check(checker, &resources)
-        .map_err(|what| IntakeError::Store(StoreError::Defect(what)))?;
+    check(checker, &resources).map_err(|what| IntakeError::Store(StoreError::Defect(what)))?;
     let doubts = decision
         .assessment
         .doubts

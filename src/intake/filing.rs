@@ -64,15 +64,20 @@ pub(super) fn file(submission: &Submission<'_>, reading: &Reading, owner: &Owner
         .filter_map(|(position, entry)| withdrawal(position, entry))
         .collect();
     // A report entered in error takes its results along, also those sent before.
-    withdrawals.extend(reading.withdrawn.iter().filter_map(|(position, reference)| {
-        let (kind, id) = last_two(reference)?;
-        Some(Withdrawal {
-            entry: *position,
-            kind: kind.to_owned(),
-            id: id.to_owned(),
-            if_match: None,
-        })
-    }));
+    withdrawals.extend(
+        reading
+            .withdrawn
+            .iter()
+            .filter_map(|(position, reference)| {
+                let (kind, id) = last_two(reference)?;
+                Some(Withdrawal {
+                    entry: *position,
+                    kind: kind.to_owned(),
+                    id: id.to_owned(),
+                    if_match: None,
+                })
+            }),
+    );
     for receipt in &mut entries {
         if receipt.outcome == EntryOutcome::Accepted {
             receipt

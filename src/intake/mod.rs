@@ -291,7 +291,10 @@ fn answer(accepted: Accepted, model: &SubmissionModel) -> Result<Receipt, Intake
         }
         Accepted::KeyReused => Err(IntakeError::refused(
             Refusal::Invalid,
-            Issue::error("duplicate", "this Idempotency-Key was used for another body"),
+            Issue::error(
+                "duplicate",
+                "this Idempotency-Key was used for another body",
+            ),
         )),
         Accepted::EnvelopeReused => Err(IntakeError::refused(
             Refusal::Invalid,
@@ -512,9 +515,14 @@ fn withdrawal_of(sent: &Sent) -> Submission<'static> {
         refused: None,
     };
     if let Interaction::Delete { kind, id, if_match } = &sent.interaction {
-        request(&mut submission, Method::Delete, format!("{kind}/{id}"), |request| {
-            request.if_match.clone_from(if_match);
-        });
+        request(
+            &mut submission,
+            Method::Delete,
+            format!("{kind}/{id}"),
+            |request| {
+                request.if_match.clone_from(if_match);
+            },
+        );
     }
     submission
 }
@@ -627,9 +635,9 @@ fn message_header(submission: &Submission<'_>) -> Option<MessageHeader> {
     let header = entry
         .resource
         .filter(|resource| resource.resource_type() == Some("MessageHeader"))?;
-    let event = ["eventCoding", "eventUri"].into_iter().find_map(|name| {
-        Some((name.to_owned(), header.get(name)?.to_value()))
-    });
+    let event = ["eventCoding", "eventUri"]
+        .into_iter()
+        .find_map(|name| Some((name.to_owned(), header.get(name)?.to_value())));
     Some(MessageHeader {
         id: header
             .text("id")

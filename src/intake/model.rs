@@ -339,7 +339,10 @@ fn fill(receipt: &mut Receipt, entry: usize, result: &EntryResult) {
         }
         EntryResult::VersionMismatch => {
             receipt.outcome = EntryOutcome::Refused(Refusal::Precondition);
-            let issue = Issue::error("conflict", "another version is held than the one to replace");
+            let issue = Issue::error(
+                "conflict",
+                "another version is held than the one to replace",
+            );
             receipt.issues.push(if single {
                 issue
             } else {

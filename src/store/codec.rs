@@ -511,9 +511,7 @@ pub(crate) fn set_traits(person: &mut Person, text: &str) -> Result<Vec<Pregnanc
     person.smoking = match traits.smoking {
         None => Smoking::Unknown,
         Some(-2) => Smoking::None,
-        Some(number) => {
-            u16::try_from(number).map_or(Smoking::SomeNumberUnknown, Smoking::PerDay)
-        }
+        Some(number) => u16::try_from(number).map_or(Smoking::SomeNumberUnknown, Smoking::PerDay),
     };
     person.duffy = duffy(&traits.duffy)?;
     if let (Some(at), Some(offset)) = (person.deceased_at, traits.deceased_offset) {
@@ -537,9 +535,7 @@ pub(crate) fn set_traits(person: &mut Person, text: &str) -> Result<Vec<Pregnanc
 
 /// `mild,,severe`: grades of E, N, P.
 pub(crate) fn lineage_grades_text(grades: &[Option<Grade>; 3]) -> String {
-    grades
-        .map(|grade| grade.map_or("", grade_word))
-        .join(",")
+    grades.map(|grade| grade.map_or("", grade_word)).join(",")
 }
 
 pub(crate) fn lineage_grades(text: &str) -> Result<[Option<Grade>; 3]> {

@@ -21,9 +21,12 @@ impl ResultId {
     /// whoever sends it.
     pub fn of(kind: &str, client: &str, key: &ResultKey) -> Self {
         match key {
-            ResultKey::Identifier { system, value } => {
-                Self::hash(&[b"identifier", kind.as_bytes(), system.as_bytes(), value.as_bytes()])
-            }
+            ResultKey::Identifier { system, value } => Self::hash(&[
+                b"identifier",
+                kind.as_bytes(),
+                system.as_bytes(),
+                value.as_bytes(),
+            ]),
             ResultKey::Url(url) => {
                 Self::hash(&[b"url", kind.as_bytes(), client.as_bytes(), url.as_bytes()])
             }
@@ -83,11 +86,22 @@ mod tests {
 
     #[test]
     fn a_logical_id_leads_back() {
-        let id = ResultId::of("Observation", "lab", &ResultKey::Url("Observation/1".to_owned()));
+        let id = ResultId::of(
+            "Observation",
+            "lab",
+            &ResultKey::Url("Observation/1".to_owned()),
+        );
         let text = logical_id(PatientId(4711), id);
         assert!(text.len() <= 64, "{text}");
         assert_eq!(parse_logical_id(&text), Some((PatientId(4711), id)));
-        for other in ["", "mf-", "mf-xyz", "abc", &text.to_ascii_uppercase(), &text[..40]] {
+        for other in [
+            "",
+            "mf-",
+            "mf-xyz",
+            "abc",
+            &text.to_ascii_uppercase(),
+            &text[..40],
+        ] {
             assert_eq!(parse_logical_id(other), None, "{other}");
         }
     }

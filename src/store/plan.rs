@@ -23,9 +23,7 @@ use super::{
     },
 };
 use crate::{
-    clinical::{
-        timeline::{Fact, Measurement, Person, Pregnancy, Status, Timeline},
-    },
+    clinical::timeline::{Fact, Measurement, Person, Pregnancy, Status, Timeline},
     fhir::write::Resource,
 };
 
@@ -157,7 +155,9 @@ pub(crate) fn group(incoming: &Incoming, resolved: &Resolved) -> Grouping {
             if let Some((other, result)) = alias
                 && Some(*other) != place
             {
-                on_row(&mut groups, *other).withdrawals.push((None, *result, None));
+                on_row(&mut groups, *other)
+                    .withdrawals
+                    .push((None, *result, None));
             }
         }
     }
@@ -460,15 +460,14 @@ fn is_older(resource: &IncomingResource, held: &Head) -> bool {
         return issued < held;
     }
     let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u64>().ok());
-    if let (Some(version), Some(held)) =
-        (number(&resource.source_version), number(&held.source_version))
-        && version != held
+    if let (Some(version), Some(held)) = (
+        number(&resource.source_version),
+        number(&held.source_version),
+    ) && version != held
     {
         return version < held;
     }
-    let verified = |status: &str| {
-        matches!(status, "final" | "amended" | "corrected" | "appended")
-    };
+    let verified = |status: &str| matches!(status, "final" | "amended" | "corrected" | "appended");
     verified(&held.status) && matches!(resource.status.as_str(), "registered" | "preliminary")
 }
 
@@ -1001,9 +1000,7 @@ fn pack_unchanged(list: &[(PatientId, ResultId, i64)]) -> Vec<u8> {
 }
 
 /// What [`Plan::unchanged`] says.
-pub(crate) fn unpack_unchanged(
-    bytes: &[u8],
-) -> impl Iterator<Item = (PatientId, ResultId, i64)> {
+pub(crate) fn unpack_unchanged(bytes: &[u8]) -> impl Iterator<Item = (PatientId, ResultId, i64)> {
     bytes.chunks_exact(32).filter_map(|chunk| {
         let (patient, rest) = chunk.split_first_chunk::<8>()?;
         let (result, rest) = rest.split_first_chunk::<16>()?;

@@ -2,6 +2,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     reason = "a test that fails here has found something"
@@ -9,7 +10,7 @@
 
 mod courier;
 mod deliveries;
-mod medplum;
+mod engines;
 mod misbehaving;
 mod strategies;
 mod verdicts;

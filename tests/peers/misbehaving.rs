@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Huge,
     /// Chunks without end.
     Endless,
+    /// It answers well, and then a human closes this resource.
+    ThenClosed(&'static str),
     /// Nothing goes wrong.
     Fine,
 }
@@ -148,10 +150,7 @@ impl Misbehaving {
 
     /// A human edits a resource.
     pub(crate) fn edit(&self, place: &str, edit: impl FnOnce(&mut Value)) {
-        let mut truth = self.truth();
-        let (version, resource) = truth.resources.get_mut(place).unwrap();
-        *version += 1;
-        edit(resource);
+        self.truth().edit(place, edit);
     }
 }
 
@@ -197,6 +196,14 @@ async fn answer(
     match fault {
         Fault::Fine => {
             let (status, headers, body) = truth.lock().unwrap().handle(request, promise);
+            write(socket, status, &headers, &body).await
+        }
+        Fault::ThenClosed(place) => {
+            let (status, headers, body) = truth.lock().unwrap().handle(request, promise);
+            truth
+                .lock()
+                .unwrap()
+                .edit(place, |resource| resource["status"] = json!("inactive"));
             write(socket, status, &headers, &body).await
         }
         Fault::Answer(status, headers, body) => write(socket, status, headers, &body).await,
@@ -301,6 +308,12 @@ impl Truth {
     /// From now on it works.
     pub(crate) fn end_faults(&mut self) {
         self.faults.clear();
+    }
+
+    fn edit(&mut self, place: &str, edit: impl FnOnce(&mut Value)) {
+        let (version, resource) = self.resources.get_mut(place).unwrap();
+        *version += 1;
+        edit(resource);
     }
 
     /// What a server that works would do.

@@ -1,6 +1,6 @@
-//! Writing to Medplum's engine: it gives every resource an id of its own, rolls nothing back, and
-//! takes at most eight entries in a transaction with conditions; so it is written to by identifier,
-//! one resource after another.
+//! Writing to real engines. Medplum's gives every resource an id of its own, rolls nothing back,
+//! and takes at most eight entries in a transaction with conditions: it is written to by identifier,
+//! one resource after another. HAPI's takes our ids: it gets transactions.
 
 use marrowflag::store::{
     delivery::{First, Outcome},
@@ -9,17 +9,53 @@ use marrowflag::store::{
 use serde_json::{Value, json};
 
 use crate::{
-    deliveries::{CANON, MRN, fate, four, known, leased, send, server},
-    medplum::{Medplum, medplum},
+    deliveries::{CANON, MRN, again, fate, four, known, leased, send},
+    engines::{self, Engine},
 };
 
+macro_rules! on {
+    ($engine:ident: $($test:ident)*) => {
+        mod $engine {
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    if let Some(engine) = super::engines::$engine(stringify!($test)) {
+                        super::$test(engine).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+on! { medplum:
+    a_finding_is_found_by_the_servers_own_search
+    a_second_delivery_makes_no_second_resource
+    a_later_revision_is_a_new_version_of_the_same_flag
+    a_humans_edit_of_the_flag_is_kept_until_it_is_outranked
+    an_edit_that_changes_nothing_of_substance_is_written_over
+    patients_are_found_by_identifier_and_never_made
+    eight_at_once_make_one_device
+}
+
+on! { hapi:
+    a_finding_is_found_by_the_servers_own_search
+    a_second_delivery_makes_no_second_resource
+    a_later_revision_is_a_new_version_of_the_same_flag
+    a_humans_edit_of_the_flag_is_kept_until_it_is_outranked
+    an_edit_that_changes_nothing_of_substance_is_written_over
+    patients_are_found_by_identifier_and_never_made
+    eight_at_once_make_one_device
+    what_a_human_deleted_stays_deleted
+}
+
 /// Makes a patient with this number; the id there.
-async fn patient(engine: &Medplum, mrn: &str) -> String {
+async fn patient(engine: &Engine, mrn: &str) -> String {
     let patient = json!({"resourceType": "Patient", "identifier": [{"system": MRN, "value": mrn}]});
     engine.create(&patient).await
 }
 
-async fn by_identifier(engine: &Medplum, kind: &str, mrn: &str) -> Vec<Value> {
+async fn by_identifier(engine: &Engine, kind: &str, mrn: &str) -> Vec<Value> {
     let (system, name) = match kind {
         "Flag" => ("mf-flag", "flag"),
         _ => ("mf-report", "report"),
@@ -40,13 +76,9 @@ fn revision(mrn: &str, hash: &str, status: &str, sent: &marrowflag::fhir_server:
     leased(mrn, items.collect())
 }
 
-#[tokio::test]
-async fn a_finding_is_found_by_the_servers_own_search() {
-    let Some(engine) = medplum("a_finding_is_found_by_the_servers_own_search") else {
-        return;
-    };
+async fn a_finding_is_found_by_the_servers_own_search(engine: &Engine) {
     let id = patient(engine, "s1").await;
-    let target = server(&engine.base);
+    let target = engine.server();
     let sent = send(&target, &leased("s1", four("s1", "a", "active", "low"))).await;
     assert_eq!(sent.outcome, Outcome::Delivered, "{:?}", sent.reply);
     assert!(
@@ -85,13 +117,9 @@ async fn a_finding_is_found_by_the_servers_own_search() {
     );
 }
 
-#[tokio::test]
-async fn a_second_delivery_makes_no_second_resource() {
-    let Some(engine) = medplum("a_second_delivery_makes_no_second_resource") else {
-        return;
-    };
+async fn a_second_delivery_makes_no_second_resource(engine: &Engine) {
     let id = patient(engine, "s2").await;
-    let target = server(&engine.base);
+    let target = engine.server();
     let lease = leased("s2", four("s2", "a", "active", "low"));
     let first = send(&target, &lease).await;
     assert_eq!(first.outcome, Outcome::Delivered, "{:?}", first.reply);
@@ -125,13 +153,9 @@ async fn a_second_delivery_makes_no_second_resource() {
     assert_eq!(engine.search(&format!("Flag?patient={id}")).await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_later_revision_is_a_new_version_of_the_same_flag() {
-    let Some(engine) = medplum("a_later_revision_is_a_new_version_of_the_same_flag") else {
-        return;
-    };
+async fn a_later_revision_is_a_new_version_of_the_same_flag(engine: &Engine) {
     patient(engine, "s3").await;
-    let target = server(&engine.base);
+    let target = engine.server();
     let sent = send(&target, &leased("s3", four("s3", "a", "active", "a"))).await;
     let sent = send(&target, &revision("s3", "b", "inactive", &sent)).await;
     assert_eq!(sent.outcome, Outcome::Delivered, "{:?}", sent.reply);
@@ -142,13 +166,9 @@ async fn a_later_revision_is_a_new_version_of_the_same_flag() {
     assert_eq!(engine.versions(&place).await, 2);
 }
 
-#[tokio::test]
-async fn a_humans_edit_of_the_flag_is_kept_until_it_is_outranked() {
-    let Some(engine) = medplum("a_humans_edit_of_the_flag_is_kept_until_it_is_outranked") else {
-        return;
-    };
+async fn a_humans_edit_of_the_flag_is_kept_until_it_is_outranked(engine: &Engine) {
     patient(engine, "s4").await;
-    let target = server(&engine.base);
+    let target = engine.server();
     let first = send(&target, &leased("s4", four("s4", "a", "active", "a"))).await;
     let flag = first
         .items
@@ -188,13 +208,9 @@ async fn a_humans_edit_of_the_flag_is_kept_until_it_is_outranked() {
     assert_eq!(flags[0]["code"]["text"], "c");
 }
 
-#[tokio::test]
-async fn an_edit_that_changes_nothing_of_substance_is_written_over() {
-    let Some(engine) = medplum("an_edit_that_changes_nothing_of_substance_is_written_over") else {
-        return;
-    };
+async fn an_edit_that_changes_nothing_of_substance_is_written_over(engine: &Engine) {
     patient(engine, "s5").await;
-    let target = server(&engine.base);
+    let target = engine.server();
     let first = send(&target, &leased("s5", four("s5", "a", "active", "a"))).await;
     let flag = first
         .items
@@ -217,12 +233,8 @@ async fn an_edit_that_changes_nothing_of_substance_is_written_over() {
     );
 }
 
-#[tokio::test]
-async fn patients_are_found_by_identifier_and_never_made() {
-    let Some(engine) = medplum("patients_are_found_by_identifier_and_never_made") else {
-        return;
-    };
-    let target = server(&engine.base);
+async fn patients_are_found_by_identifier_and_never_made(engine: &Engine) {
+    let target = engine.server();
     let sent = send(&target, &leased("s6", four("s6", "a", "active", "a"))).await;
     assert_eq!(sent.outcome, Outcome::PatientUnknown);
     patient(engine, "s6").await;
@@ -230,4 +242,48 @@ async fn patients_are_found_by_identifier_and_never_made() {
     let sent = send(&target, &leased("s6", four("s6", "a", "active", "a"))).await;
     assert_eq!(sent.outcome, Outcome::MultipleMatches);
     assert!(by_identifier(engine, "Flag", "s6").await.is_empty());
+}
+
+async fn eight_at_once_make_one_device(engine: &Engine) {
+    let mrns: Vec<_> = (0..8).map(|number| format!("s7-{number}")).collect();
+    for mrn in &mrns {
+        patient(engine, mrn).await;
+    }
+    let target = engine.server();
+    let target = &target;
+    let sends = mrns.iter().map(|mrn| async move {
+        let mut lease = leased(mrn, four(mrn, "a", "active", "low"));
+        // A conflict over the shared Device is repeated, as the courier would.
+        for _ in 0..5 {
+            let sent = send(&target, &lease).await;
+            if sent.outcome == Outcome::Delivered {
+                return;
+            }
+            assert_eq!(sent.outcome, Outcome::Conflict, "{:?}", sent.reply);
+            lease = again(&lease, &sent);
+        }
+        panic!("{mrn} is not delivered");
+    });
+    futures_util::future::join_all(sends).await;
+    for mrn in &mrns {
+        assert_eq!(by_identifier(engine, "Flag", mrn).await.len(), 1);
+    }
+    let identifier = format!("{CANON}/NamingSystem/mf-device%7Cmf-device-value");
+    let devices = engine
+        .search(&format!("Device?identifier={identifier}"))
+        .await;
+    assert_eq!(devices.len(), 1);
+}
+
+/// HAPI tells a deleted resource (410) from one that never was (404).
+async fn what_a_human_deleted_stays_deleted(engine: &Engine) {
+    patient(engine, "s8").await;
+    let target = engine.server();
+    let first = send(&target, &leased("s8", four("s8", "a", "active", "a"))).await;
+    engine.delete("Provenance/mf-prov-s8-a").await;
+    engine.delete("Flag/mf-flag-s8").await;
+    let sent = send(&target, &revision("s8", "b", "active", &first)).await;
+    assert_eq!(sent.outcome, Outcome::Delivered, "{:?}", sent.reply);
+    assert_eq!(fate(&sent, 2), Some(Fate::HumanDeleted));
+    assert!(by_identifier(engine, "Flag", "s8").await.is_empty());
 }

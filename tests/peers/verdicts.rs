@@ -602,6 +602,23 @@ async fn an_escalation_is_written_over_a_humans_edit_with_if_match() {
     assert_eq!(truth.resources[FLAG].1["status"], "active");
 }
 
+/// The human comes between our read and our write: `If-Match` holds the write back.
+#[tokio::test]
+async fn a_humans_edit_between_read_and_write_is_kept() {
+    for promise in [PUT_ID, TRANSACTION] {
+        let hostile = Misbehaving::start(promise).await;
+        let target = server(&hostile.base);
+        let sent = send(&target, &leased("1", four("1", "a", "active", "low"))).await;
+        hostile.script(On::Read, [Fault::ThenClosed(FLAG)]);
+        let items = four("1", "b", "active", "lower").into_iter().take(3);
+        let items = items.map(|item| known(item, &sent.items)).collect();
+        let sent = send(&target, &leased("1", items)).await;
+        assert_eq!(sent.outcome, Outcome::Delivered);
+        assert_eq!(fate(&sent, 2), Some(Fate::HumanEdited { inactive: true }));
+        assert_eq!(hostile.truth().resources[FLAG].1["code"]["text"], "low");
+    }
+}
+
 #[tokio::test]
 async fn what_a_human_closed_after_an_unknown_outcome_stays_closed() {
     let hostile = Misbehaving::start(PUT_ID).await;

@@ -4,7 +4,7 @@
 //! the analyser gave is looked at. A citrate count cannot be told from an EDTA count in what is
 //! received, so the lines that compare the two are left to the reader.
 
-use crate::clinical::{assessment::Lineage, grade, rule::prelude::*, specimen::Reading};
+use crate::clinical::{grade, rule::prelude::*, specimen::Reading};
 
 const SOURCE: &str = "Lardinois, J Clin Med 2021";
 

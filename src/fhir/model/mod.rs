@@ -39,7 +39,7 @@ type TypeId = usize;
 struct Type {
     name: &'static str,
     resource: bool,
-    /// Sorted by name.
+    /// Sorted by length, then name: most comparisons end at the length.
     fields: Vec<(&'static str, Field)>,
     /// Elements, or stems of choices, that must be there.
     required: Vec<&'static str>,
@@ -80,10 +80,15 @@ enum Primitive {
     Time,
 }
 
+/// The order of fields within a type.
+fn order(name: &str) -> (usize, &str) {
+    (name.len(), name)
+}
+
 impl Type {
     fn field(&self, name: &str) -> Option<&Field> {
         self.fields
-            .binary_search_by(|(field, _)| (*field).cmp(name))
+            .binary_search_by(|(field, _)| order(field).cmp(&order(name)))
             .ok()
             .and_then(|at| self.fields.get(at))
             .map(|(_, field)| field)
@@ -151,7 +156,7 @@ impl Model {
                 (*element, Field { kind, list, choice })
             })
             .collect();
-        fields.sort_unstable_by_key(|(element, _)| *element);
+        fields.sort_unstable_by_key(|(element, _)| order(element));
         let known = |required: &&&str| {
             fields
                 .iter()

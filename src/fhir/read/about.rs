@@ -72,24 +72,24 @@ pub(super) fn pregnancies(reading: &mut PatientReading) {
             continue;
         };
         let until = fact.until.map(OffsetDateTime::date);
-        match (&*fact.token, fact.truth) {
-            ("pregnant", Truth::True) => found.push(Pregnancy {
-                from,
-                until,
-                gestation: None,
-            }),
-            ("pregnant@test", Truth::True) => found.push(Pregnancy {
+        let (base, qualifier) = fact.token.split_once('@').unwrap_or((&fact.token, ""));
+        match (base, qualifier, fact.truth) {
+            ("pregnant", "ended" | "refuted", Truth::True) | ("pregnant", _, Truth::False) => {
+                ends.push(from);
+            }
+            ("pregnant", "test", Truth::True) => found.push(Pregnancy {
                 from,
                 until: from.checked_add(TEST_HOLDS),
                 gestation: None,
             }),
-            ("pregnant", Truth::False) | ("pregnant@ended", Truth::True) => ends.push(from),
-            (token, Truth::True) => {
-                let days = token
-                    .strip_prefix("gestational_age@")
-                    .and_then(|days| days.parse().ok());
+            ("pregnant", _, Truth::True) => found.push(Pregnancy {
+                from,
+                until,
+                gestation: None,
+            }),
+            ("gestational_age", days, Truth::True) => {
                 // 0 to 42 weeks and six days.
-                if let Some(days) = days.filter(|days: &u16| *days <= 300) {
+                if let Some(days) = days.parse().ok().filter(|days: &u16| *days <= 300) {
                     found.push(Pregnancy {
                         from,
                         until: None,

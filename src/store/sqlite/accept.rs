@@ -190,9 +190,12 @@ fn claim(connection: &Connection, incoming: &Incoming) -> Result<Claim> {
     }
     if let Some((row, kind)) = envelope {
         if !row.expired {
-            if let (EnvelopeKind::Document { timestamp }, Some(held)) =
-                (kind, row.detail.as_deref().and_then(|text| text.parse::<i128>().ok()))
-                && timestamp.unix_timestamp_nanos() < held
+            if let (EnvelopeKind::Document { timestamp }, Some(held)) = (
+                kind,
+                row.detail
+                    .as_deref()
+                    .and_then(|text| text.parse::<i128>().ok()),
+            ) && timestamp.unix_timestamp_nanos() < held
             {
                 return Ok(Claim::Answer(Accepted::OlderDocument));
             }
@@ -358,11 +361,7 @@ pub(super) fn sent_id(
 }
 
 /// The last version of a resource of ours, to write the next.
-fn last_version(
-    connection: &Connection,
-    kind: &str,
-    id: &str,
-) -> Result<Option<(i64, Resource)>> {
+fn last_version(connection: &Connection, kind: &str, id: &str) -> Result<Option<(i64, Resource)>> {
     const SELECT: &str = "SELECT version, body FROM resource WHERE fhir_type = ?1 AND fhir_id = ?2 \
          ORDER BY version DESC LIMIT 1";
     let row = first(connection, SELECT, params![kind, id], |row| {
@@ -436,11 +435,7 @@ fn write(
 }
 
 /// The new row's id; `None`: one of its keys was taken meanwhile.
-fn insert_inbox(
-    connection: &Connection,
-    incoming: &Incoming,
-    plan: &Plan,
-) -> Result<Option<i64>> {
+fn insert_inbox(connection: &Connection, incoming: &Incoming, plan: &Plan) -> Result<Option<i64>> {
     const INSERT: &str = "INSERT INTO inbox (tenant, client, kind, idem_key, fingerprint, \
          content_hash, envelope_key, envelope_detail, request_id, received_at, unchanged, \
          receipt, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
@@ -665,12 +660,9 @@ fn supersede(
          AND state IN ('queued', 'in_flight', 'later')";
     const ITEM: &str = "UPDATE delivery_item SET state = 'superseded' WHERE delivery_id = ?1 \
          AND state = 'open' AND fhir_type = ?2 AND fhir_id = ?3 AND revision < ?4";
-    let older = all(
-        connection,
-        OPEN,
-        params![target.id.0, patient.0],
-        |row| Ok((column::<i64>(row, 0)?, column::<String>(row, 1)?)),
-    )?;
+    let older = all(connection, OPEN, params![target.id.0, patient.0], |row| {
+        Ok((column::<i64>(row, 0)?, column::<String>(row, 1)?))
+    })?;
     for (id, state) in older {
         for item in &delivery.items {
             execute(

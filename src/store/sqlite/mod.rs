@@ -232,13 +232,7 @@ impl Store for Sqlite {
             };
             let queue = shared.queue()?;
             let answer = queue.submit(weight(&incoming), move |connection| {
-                accept::commit(
-                    connection,
-                    &incoming,
-                    &shared.next_patient,
-                    plan,
-                    &give_up,
-                )
+                accept::commit(connection, &incoming, &shared.next_patient, plan, &give_up)
             })?;
             answered(answer).await
         })
@@ -246,9 +240,10 @@ impl Store for Sqlite {
 
     fn find_patients(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, Vec<PatientId>> {
         let tenant = tenant.to_owned();
-        Box::pin(self.shared.read(move |connection, _| {
-            read::find_patients(connection, &tenant, &keys)
-        }))
+        Box::pin(
+            self.shared
+                .read(move |connection, _| read::find_patients(connection, &tenant, &keys)),
+        )
     }
 
     fn patient(&self, tenant: &str, id: PatientId) -> Pending<'_, Option<KnownPatient>> {
@@ -274,9 +269,10 @@ impl Store for Sqlite {
         version: Option<i64>,
     ) -> Pending<'_, Option<HeldResource>> {
         let (tenant, kind, id) = (tenant.to_owned(), kind.to_owned(), id.to_owned());
-        Box::pin(self.shared.read(move |connection, _| {
-            read::read(connection, &tenant, &kind, &id, version)
-        }))
+        Box::pin(
+            self.shared
+                .read(move |connection, _| read::read(connection, &tenant, &kind, &id, version)),
+        )
     }
 
     fn read_sent(
@@ -303,7 +299,10 @@ impl Store for Sqlite {
     }
 
     fn targets(&self) -> Pending<'_, Vec<TargetRow>> {
-        Box::pin(self.shared.read(|connection, _| outbox::targets(connection)))
+        Box::pin(
+            self.shared
+                .read(|connection, _| outbox::targets(connection)),
+        )
     }
 
     fn hold(&self, target: TargetId, hold: Option<Hold>, now: OffsetDateTime) -> Pending<'_, ()> {
@@ -383,7 +382,9 @@ impl Store for Sqlite {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             let wal = open::beside(&shared.path, "-wal");
-            let figures = shared.read(|connection, _| read::figures(connection)).await?;
+            let figures = shared
+                .read(|connection, _| read::figures(connection))
+                .await?;
             Ok(Figures {
                 queue_length: shared.status.queued.load(Ordering::Relaxed),
                 wal_bytes: std::fs::metadata(wal).map_or(0, |wal| wal.len()),

@@ -346,11 +346,7 @@ fn migrate(connection: &Connection, options: &Options) -> Opened<()> {
 }
 
 /// A new database: its key, and the row that says which key it is.
-fn first_start(
-    connection: &Connection,
-    options: &Options,
-    key_file: &Path,
-) -> Opened<IdentityKey> {
+fn first_start(connection: &Connection, options: &Options, key_file: &Path) -> Opened<IdentityKey> {
     let key = match read_key(key_file) {
         Ok(key) => key,
         Err(OpenError::Io { source, .. })

@@ -493,12 +493,7 @@ fn name_of(first: First) -> Option<&'static str> {
     (first != First::Nothing).then(|| first.as_str())
 }
 
-fn record(
-    connection: &Connection,
-    me: &str,
-    delivery: i64,
-    attempt: &AttemptRecord,
-) -> Result<()> {
+fn record(connection: &Connection, me: &str, delivery: i64, attempt: &AttemptRecord) -> Result<()> {
     const INSERT: &str = "INSERT INTO delivery_attempt (delivery_id, number, replica, started_at, \
          ended_at, class, http_status, outcome_code, retry_after_ms, reply) \
          SELECT id, attempt, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM delivery WHERE id = ?1";

@@ -61,10 +61,12 @@ pub(super) fn patient(
     }
     for stored in known.facts {
         let filed_at = stored.filed_at.map(codec::instant).transpose()?;
-        timeline.facts.extend(stored.facts.into_iter().map(|mut fact| {
-            fact.filed_at = filed_at;
-            fact
-        }));
+        timeline
+            .facts
+            .extend(stored.facts.into_iter().map(|mut fact| {
+                fact.filed_at = filed_at;
+                fact
+            }));
     }
     Ok(Some(KnownPatient {
         id,

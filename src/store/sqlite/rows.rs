@@ -14,8 +14,8 @@ use super::super::{
 };
 use crate::clinical::{
     assessment::{Family, Finding},
-    timeline::{Measurement, Person, Reason, Received, Sex, Source, Status},
     time::SampleTime,
+    timeline::{Measurement, Person, Reason, Received, Sex, Source, Status},
 };
 
 /// Said when the disk is full.
@@ -116,8 +116,7 @@ pub(super) fn patient(
     id: PatientId,
 ) -> Result<Option<(String, PatientRow)>> {
     first(connection, PATIENT, params![id.0], |row| {
-        let names: Names =
-            codec::from_json(&column::<String>(row, 3)?, "patient.identifiers")?;
+        let names: Names = codec::from_json(&column::<String>(row, 3)?, "patient.identifiers")?;
         let mut person = Person {
             birth: column::<Option<String>>(row, 4)?
                 .map(|text| codec::birth(&text))
@@ -354,7 +353,9 @@ pub(super) fn put_value(
                 .map(codec::status_word),
             measurement.and_then(|one| one.specimen.as_deref()),
             measurement.and_then(|one| one.report.as_deref()),
-            measurement.map(|one| one.preference).filter(|one| *one != 0),
+            measurement
+                .map(|one| one.preference)
+                .filter(|one| *one != 0),
             measurement
                 .map(codec::measurement_detail)
                 .transpose()?
@@ -453,9 +454,7 @@ fn findings(connection: &Connection, id: PatientId) -> Result<Vec<HeldFinding>> 
             _ => None,
         };
         let acknowledged = match (text(12)?, column::<Option<i64>>(row, 11)?) {
-            (Some(why), Some(until)) => {
-                Some((codec::acknowledged(&why)?, codec::instant(until)?))
-            }
+            (Some(why), Some(until)) => Some((codec::acknowledged(&why)?, codec::instant(until)?)),
             _ => None,
         };
         Ok(HeldFinding {

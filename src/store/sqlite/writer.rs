@@ -37,8 +37,7 @@ const WAL_LIMIT: u64 = 128 << 20;
 /// Called after COMMIT, with what went wrong with the whole group.
 type Acknowledge = Box<dyn FnOnce(Option<StoreError>) + Send>;
 /// Does the work (or is told why not), and says what went wrong in it that is not its own fault.
-type Work =
-    Box<dyn FnOnce(Result<&Connection>) -> (Acknowledge, Option<StoreError>) + Send>;
+type Work = Box<dyn FnOnce(Result<&Connection>) -> (Acknowledge, Option<StoreError>) + Send>;
 
 struct Job {
     work: Work,
@@ -132,7 +131,11 @@ impl Queue {
         let job = Job {
             work: Box::new(move |connection| {
                 let result = connection.and_then(|connection| in_savepoint(connection, work));
-                let fault = result.as_ref().err().filter(|error| is_of_store(error)).cloned();
+                let fault = result
+                    .as_ref()
+                    .err()
+                    .filter(|error| is_of_store(error))
+                    .cloned();
                 let acknowledge: Acknowledge = Box::new(move |failed| {
                     // Whoever asked may have gone; what was done stays done.
                     let _ = answer.send(failed.map_or(result, Err));
@@ -192,7 +195,11 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
     let mut unwritable_since: Option<Instant> = None;
     let mut written = false;
     loop {
-        let wait = if unwritable_since.is_some() { PROBE } else { IDLE };
+        let wait = if unwritable_since.is_some() {
+            PROBE
+        } else {
+            IDLE
+        };
         let first = match consumer.receiver.recv_timeout(wait) {
             Ok(job) => job,
             Err(RecvTimeoutError::Disconnected) => break,
@@ -205,7 +212,11 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
                     judge(status, &mut unwritable_since, probe.err().as_ref());
                 } else if written {
                     written = false;
-                    judge(status, &mut unwritable_since, checkpoint(connection).err().as_ref());
+                    judge(
+                        status,
+                        &mut unwritable_since,
+                        checkpoint(connection).err().as_ref(),
+                    );
                 }
                 continue;
             }
@@ -228,7 +239,11 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
             acknowledge(outcome.as_ref().err().cloned());
         }
         if std::fs::metadata(wal).is_ok_and(|wal| wal.len() > WAL_LIMIT) {
-            judge(status, &mut unwritable_since, checkpoint(connection).err().as_ref());
+            judge(
+                status,
+                &mut unwritable_since,
+                checkpoint(connection).err().as_ref(),
+            );
         }
     }
 }
@@ -247,7 +262,10 @@ fn gather(consumer: &Consumer, first: Job) -> Vec<Job> {
         .status
         .queued
         .fetch_sub(group.len(), Ordering::Relaxed);
-    consumer.status.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    consumer
+        .status
+        .queued_bytes
+        .fetch_sub(bytes, Ordering::Relaxed);
     group
 }
 
