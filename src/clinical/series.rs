@@ -341,6 +341,14 @@ pub fn token(context: &Context<'_>, token: &str) -> Answer {
         "fever" => fever(context),
         "hbf_high" => hbf(context),
         "hepatitis_recent" => hepatitis(context),
+        "arc_manual" => match context.sent(Analyte::Arc) {
+            Sent::Value(reading, _) => {
+                known(context.measurement(reading).is_some_and(|measurement| {
+                    measurement.method == super::timeline::Method::Manual
+                }))
+            }
+            _ => Answer::NOT_SENT,
+        },
         _ => Answer::NOT_SENT,
     }
 }
