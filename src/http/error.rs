@@ -161,7 +161,9 @@ impl Error {
                 format!("this address does not take that verb; it takes {allow}"),
             )],
             Self::SlowBody => vec![Issue::error("timeout", "the body did not arrive in time")],
-            Self::AddressTooLong => vec![Issue::error("too-long", "the address is longer than 8 KiB")],
+            Self::AddressTooLong => {
+                vec![Issue::error("too-long", "the address is longer than 8 KiB")]
+            }
             Self::TwinInFlight => vec![Issue::error(
                 "lock-error",
                 "the same submission is still being worked on; repeat it to get its answer",
@@ -174,12 +176,21 @@ impl Error {
                 "timeout",
                 "not done within the deadline; send the same again to learn what became of it",
             )],
-            Self::NoStore(_) => vec![Issue::error("no-store", "the store cannot keep it; nothing was stored")],
-            Self::Transient(_) => vec![Issue::error("transient", "cannot be done now; send it again")],
+            Self::NoStore(_) => vec![Issue::error(
+                "no-store",
+                "the store cannot keep it; nothing was stored",
+            )],
+            Self::Transient(_) => vec![Issue::error(
+                "transient",
+                "cannot be done now; send it again",
+            )],
             Self::Bug(_) => vec![Issue {
                 severity: Severity::Fatal,
                 diagnostics: Some(format!("request {request_id}")),
-                ..Issue::error("exception", "an error of ours; the log has it under the request id")
+                ..Issue::error(
+                    "exception",
+                    "an error of ours; the log has it under the request id",
+                )
             }],
         }
     }
@@ -238,7 +249,9 @@ impl Error {
             }
             // What is left of the body will not be read.
             Self::TooLarge(_) | Self::SlowBody | Self::AddressTooLong => {
-                response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+                response
+                    .head_mut()
+                    .set_connection_type(actix_web::http::ConnectionType::Close);
             }
             _ => {}
         }
@@ -264,7 +277,9 @@ impl From<StoreError> for Error {
                 retry_after: 1,
             },
             StoreError::Deadline => Self::Deadline,
-            StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => Self::NoStore(Some(error.into())),
+            StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => {
+                Self::NoStore(Some(error.into()))
+            }
             StoreError::Transient(_) => Self::Transient(Some(error.into())),
             StoreError::ModelPanicked
             | StoreError::Defect(_)

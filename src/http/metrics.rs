@@ -137,10 +137,26 @@ impl Default for Metrics {
             "Entries of submissions by kind and result",
             entries.clone(),
         );
-        registry.register("deliveries", "Deliveries to FHIR servers by state", deliveries.clone());
-        registry.register("oldest_due_seconds", "How long the oldest due delivery waits", oldest_due_seconds.clone());
-        registry.register("queue_length", "Submissions waiting to be stored", queue_length.clone());
-        registry.register("sqlite_wal_bytes", "Size of the write-ahead log", wal_bytes.clone());
+        registry.register(
+            "deliveries",
+            "Deliveries to FHIR servers by state",
+            deliveries.clone(),
+        );
+        registry.register(
+            "oldest_due_seconds",
+            "How long the oldest due delivery waits",
+            oldest_due_seconds.clone(),
+        );
+        registry.register(
+            "queue_length",
+            "Submissions waiting to be stored",
+            queue_length.clone(),
+        );
+        registry.register(
+            "sqlite_wal_bytes",
+            "Size of the write-ahead log",
+            wal_bytes.clone(),
+        );
         registry.register(
             "panics",
             "Requests that ended in a caught panic",
@@ -190,16 +206,22 @@ impl Metrics {
                 target: target.clone(),
                 state: state.clone(),
             };
-            self.deliveries.get_or_create(&labels).set(saturating(*count));
+            self.deliveries
+                .get_or_create(&labels)
+                .set(saturating(*count));
         }
         self.oldest_due_seconds.clear();
         for (target, since) in &figures.oldest_due {
-            let label = TargetLabel { target: target.clone() };
+            let label = TargetLabel {
+                target: target.clone(),
+            };
             self.oldest_due_seconds
                 .get_or_create(&label)
                 .set((now - *since).whole_seconds().max(0));
         }
-        self.queue_length.set(saturating(u64::try_from(figures.queue_length).unwrap_or(u64::MAX)));
+        self.queue_length.set(saturating(
+            u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
+        ));
         self.wal_bytes.set(saturating(figures.wal_bytes));
     }
 

@@ -47,19 +47,29 @@ pub(super) async fn page(door: Data<Door>) -> Result<HttpResponse, Error> {
         (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("x-frame-options"), "DENY"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
 }
 
 /// `GET /console.css`.
 pub(super) async fn style() -> HttpResponse {
-    answer::text(Success::Ok, "text/css; charset=utf-8", include_str!("console.css"))
+    answer::text(
+        Success::Ok,
+        "text/css; charset=utf-8",
+        include_str!("console.css"),
+    )
 }
 
 /// `GET /console.js`.
 pub(super) async fn script() -> HttpResponse {
-    answer::text(Success::Ok, "text/javascript; charset=utf-8", include_str!("console.js"))
+    answer::text(
+        Success::Ok,
+        "text/javascript; charset=utf-8",
+        include_str!("console.js"),
+    )
 }
 
 fn html(base: &str, flags: &[HeldResource], figures: &Figures) -> String {
@@ -122,7 +132,12 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
     page.push_str("<table>\n<tr><th>Finding</th><th>State</th><th>Since</th><th>Changed</th><th>Flag</th></tr>\n");
     for flag in flags {
         let text = |pointer: &str| {
-            escaped(flag.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default())
+            escaped(
+                flag.body
+                    .pointer(pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default(),
+            )
         };
         let _ = writeln!(
             page,
@@ -136,7 +151,10 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
     }
     page.push_str("</table>\n");
     if flags.len() >= LISTED {
-        let _ = writeln!(page, "<p>The newest {LISTED}; <a href=\"/fhir/Flag?_pretty=true\">all of them</a>.</p>");
+        let _ = writeln!(
+            page,
+            "<p>The newest {LISTED}; <a href=\"/fhir/Flag?_pretty=true\">all of them</a>.</p>"
+        );
     }
 }
 
@@ -147,7 +165,12 @@ fn deliveries(page: &mut String, figures: &Figures) {
     }
     page.push_str("<ul class=\"numbers\">\n");
     for (target, state, count) in &figures.deliveries {
-        let _ = writeln!(page, "<li><b>{count}</b>{} to {}</li>", escaped(state), escaped(target));
+        let _ = writeln!(
+            page,
+            "<li><b>{count}</b>{} to {}</li>",
+            escaped(state),
+            escaped(target)
+        );
     }
     page.push_str("</ul>\n<p><code>marrowflag deliveries list</code> says more.</p>\n");
 }
