@@ -134,7 +134,8 @@ impl App {
     /// The same by another clock.
     pub async fn build_at(settings: Serve, clock: Clock) -> Result<Self, StartError> {
         settings.check()?;
-        let listener = TcpListener::bind(settings.listen).map_err(|error| StartError::Listen(settings.listen, error))?;
+        let listener = TcpListener::bind(settings.listen)
+            .map_err(|error| StartError::Listen(settings.listen, error))?;
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen(settings.listen, error))?;
@@ -146,7 +147,11 @@ impl App {
         let checker = Arc::new(Checker::new(Vec::new())?);
         let wake = Arc::new(Notify::new());
         let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
-        let intake = Intake::new(Arc::clone(&store), Arc::clone(&checker), intake_settings(&settings)?);
+        let intake = Intake::new(
+            Arc::clone(&store),
+            Arc::clone(&checker),
+            intake_settings(&settings)?,
+        );
         intake.set_targets(targets);
         let draining = CancellationToken::new();
         let door = http::Parts {
@@ -225,7 +230,9 @@ impl App {
         if let Some(delivering) = delivering
             && timeout(LAND, delivering).await.is_err()
         {
-            tracing::warn!("a delivery is still on its way; it will be looked at again after the next start");
+            tracing::warn!(
+                "a delivery is still on its way; it will be looked at again after the next start"
+            );
         }
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close");
@@ -236,7 +243,11 @@ impl App {
     }
 }
 
-fn server(listener: TcpListener, door: Data<Door>, limits: &config::Limits) -> std::io::Result<Server> {
+fn server(
+    listener: TcpListener,
+    door: Data<Door>,
+    limits: &config::Limits,
+) -> std::io::Result<Server> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let server = HttpServer::new(move || http::app(door.clone()))
         .workers(workers)
@@ -252,7 +263,9 @@ fn server(listener: TcpListener, door: Data<Door>, limits: &config::Limits) -> s
 async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
     let Database::Sqlite(path) = &settings.database;
     let mut options = Options::new(path, clock(), rand::random());
-    options.identity_key_file.clone_from(&settings.identity_key_file);
+    options
+        .identity_key_file
+        .clone_from(&settings.identity_key_file);
     options.queue = settings.limits.queue;
     // Opening may recover what a crash left, which takes as long as it takes.
     let opened = tokio::task::spawn_blocking(move || Sqlite::open(&options)).await;
@@ -297,8 +310,12 @@ fn code_map(settings: &Serve) -> Result<(CodeMap, Option<String>), StartError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let codes = CodeMap::from_json(&path.display().to_string(), &bytes).map_err(|error| wrong(error.to_string()))?;
-    Ok((codes, Some(data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes)))))
+    let codes = CodeMap::from_json(&path.display().to_string(), &bytes)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((
+        codes,
+        Some(data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes))),
+    ))
 }
 
 /// Nothing to deliver to, or one FHIR server.
@@ -333,7 +350,12 @@ async fn courier(
         monotonic: Arc::new(move || start.elapsed()),
         jitter: Arc::new(rand::random),
     };
-    let courier = Courier::new(Arc::clone(store), vec![(target, server)], surroundings, Arc::clone(wake));
+    let courier = Courier::new(
+        Arc::clone(store),
+        vec![(target, server)],
+        surroundings,
+        Arc::clone(wake),
+    );
     let target = OutboxTarget {
         id: target,
         // Found out from its CapabilityStatement when it is first written to.
@@ -342,7 +364,10 @@ async fn courier(
     Ok((Some(courier), vec![target]))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -352,8 +377,10 @@ async fn told_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             // Without signals there is nobody to be told by.
             return std::future::pending().await;
         };

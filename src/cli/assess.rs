@@ -31,7 +31,11 @@ pub(super) fn run(args: &Assess) -> Exit {
         Err(exit) => return exit,
     };
     let settings = Settings {
-        as_of: if args.as_of.is_some() { AsOf::Received } else { AsOf::Sampled },
+        as_of: if args.as_of.is_some() {
+            AsOf::Received
+        } else {
+            AsOf::Sampled
+        },
         snomed: args.snomed,
         codes: Arc::new(codes),
         limits: input::limits(),
@@ -60,16 +64,22 @@ fn assess(
     // Without a sample there is nothing to assess, so that this time says nothing.
     let now = as_of.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     document.parsed()?;
-    assess_only(checker, settings, Release::R4, document.bytes(), now).map_err(|error| match error {
-        IntakeError::Refused { refusal, issues } => {
-            complain(operation_outcome(&issues).to_string());
-            if refusal == Refusal::Malformed { Exit::Unreadable } else { Exit::Breach }
-        }
-        IntakeError::Store(error) => {
-            complain(format!("an error of ours: {error}"));
-            Exit::Bug
-        }
-    })
+    assess_only(checker, settings, Release::R4, document.bytes(), now).map_err(
+        |error| match error {
+            IntakeError::Refused { refusal, issues } => {
+                complain(operation_outcome(&issues).to_string());
+                if refusal == Refusal::Malformed {
+                    Exit::Unreadable
+                } else {
+                    Exit::Breach
+                }
+            }
+            IntakeError::Store(error) => {
+                complain(format!("an error of ours: {error}"));
+                Exit::Bug
+            }
+        },
+    )
 }
 
 fn tell(source: &Source, assessed: &Assessed, args: &Assess) -> Exit {
@@ -104,7 +114,11 @@ fn tell(source: &Source, assessed: &Assessed, args: &Assess) -> Exit {
             })
         }
     };
-    if breach { worse(printed, Exit::Breach) } else { printed }
+    if breach {
+        worse(printed, Exit::Breach)
+    } else {
+        printed
+    }
 }
 
 /// What the Bundle does not say, on standard error.
@@ -115,13 +129,21 @@ fn summarise(assessed: &Assessed, explain: bool) {
     for patient in &assessed.patients {
         let assessment = &patient.decision.assessment;
         match assessment.verdict {
-            Verdict::InsufficientData => complain(format!("insufficient data: {}", undecided(assessment))),
+            Verdict::InsufficientData => {
+                complain(format!("insufficient data: {}", undecided(assessment)))
+            }
             Verdict::NoCytopenia if patient.resources.is_empty() => complain("no cytopenia"),
             Verdict::NoCytopenia | Verdict::Cytopenia => {}
         }
         if explain {
             for step in &assessment.trace {
-                complain(format!("{}: {} [{}] {}", step.id, step.question, step.inputs.join("; "), step.answer));
+                complain(format!(
+                    "{}: {} [{}] {}",
+                    step.id,
+                    step.question,
+                    step.inputs.join("; "),
+                    step.answer
+                ));
             }
         }
     }
@@ -147,5 +169,9 @@ fn undecided(assessment: &Assessment) -> String {
 
 /// The exit code that tells more.
 fn worse(one: Exit, other: Exit) -> Exit {
-    if other.code() > one.code() { other } else { one }
+    if other.code() > one.code() {
+        other
+    } else {
+        one
+    }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fhir::outcome::Issue,
-    intake::{Interaction, IntakeError, Sent, receipt::Receipt},
+    intake::{IntakeError, Interaction, Sent, receipt::Receipt},
 };
 
 /// `POST /fhir`.
@@ -32,8 +32,11 @@ pub(super) async fn submit(
 
 /// `POST /fhir/Bundle`, which elsewhere stores the Bundle as it is.
 pub(super) async fn wrong_address() -> Result<HttpResponse, Error> {
-    let issue = Issue::error("not-supported", "a Bundle is not stored as such; it is taken apart at the base")
-        .diagnosed("use POST [base]");
+    let issue = Issue::error(
+        "not-supported",
+        "a Bundle is not stored as such; it is taken apart at the base",
+    )
+    .diagnosed("use POST [base]");
     Err(Error::NotFound(issue))
 }
 
@@ -56,7 +59,13 @@ pub(super) async fn take(
         received_at: door.now(),
         release,
         // The key is of one method and one address.
-        idempotency_key: key.map(|key| format!("{} {} {key}", req.method(), req.path().trim_end_matches('/'))),
+        idempotency_key: key.map(|key| {
+            format!(
+                "{} {} {key}",
+                req.method(),
+                req.path().trim_end_matches('/')
+            )
+        }),
         interaction,
     };
     let bytes = std::mem::take(&mut body.bytes);
@@ -66,7 +75,11 @@ pub(super) async fn take(
 }
 
 /// Reads a body within the limits.
-pub(super) async fn read(req: &HttpRequest, payload: Payload, door: &Door) -> Result<body::Body, Error> {
+pub(super) async fn read(
+    req: &HttpRequest,
+    payload: Payload,
+    door: &Door,
+) -> Result<body::Body, Error> {
     let limits = BodyLimits {
         size: door.limits.max_body,
         time: door.limits.body_timeout,

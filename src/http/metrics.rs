@@ -233,8 +233,13 @@ impl Metrics {
             Err(IntakeError::Refused { .. }) => ("unknown", "refused"),
             Err(IntakeError::Store(_)) => ("unknown", "failed"),
         };
-        self.submissions.get_or_create(&ResultLabels { kind, result }).inc();
-        let entries = taken.iter().filter(|receipt| !receipt.replayed).flat_map(|receipt| &receipt.entries);
+        self.submissions
+            .get_or_create(&ResultLabels { kind, result })
+            .inc();
+        let entries = taken
+            .iter()
+            .filter(|receipt| !receipt.replayed)
+            .flat_map(|receipt| &receipt.entries);
         for entry in entries {
             let result = match entry.outcome {
                 EntryOutcome::Created { .. } => "created",
@@ -242,9 +247,13 @@ impl Metrics {
                 EntryOutcome::Accepted => "context",
                 EntryOutcome::NoContent => "withdrawn",
                 EntryOutcome::Refused(_) => "refused",
-                EntryOutcome::Look { .. } | EntryOutcome::Found(_) | EntryOutcome::Missing => "read",
+                EntryOutcome::Look { .. } | EntryOutcome::Found(_) | EntryOutcome::Missing => {
+                    "read"
+                }
             };
-            self.entries.get_or_create(&ResultLabels { kind, result }).inc();
+            self.entries
+                .get_or_create(&ResultLabels { kind, result })
+                .inc();
         }
     }
 

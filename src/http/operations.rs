@@ -47,7 +47,13 @@ pub(super) async fn assess(
             settings.as_of = AsOf::Received;
         }
         let bytes = asked.bundle.as_deref().unwrap_or(&body.bytes);
-        let assessed = assess_only(&checker, &settings, release, bytes, asked.as_of.unwrap_or(now))?;
+        let assessed = assess_only(
+            &checker,
+            &settings,
+            release,
+            bytes,
+            asked.as_of.unwrap_or(now),
+        )?;
         Ok::<_, Error>(parameters(&assessed, asked.explain))
     })
     .await?;
@@ -66,7 +72,10 @@ pub(super) async fn validate(
     let release = negotiate::body_release(&req)?;
     let kind = req.match_info().query("type").to_owned();
     if !door.checker.model(release).knows_resource(&kind) {
-        return Err(Error::NotFound(Issue::error("not-supported", "no such type")));
+        return Err(Error::NotFound(Issue::error(
+            "not-supported",
+            "no such type",
+        )));
     }
     let body = bundles::read(&req, payload, &door).await?;
     let (checker, intake) = (Arc::clone(&door.checker), Arc::clone(&door.intake));
@@ -103,42 +112,73 @@ struct Asked {
 impl Asked {
     fn read(bytes: &[u8], settings: &Settings) -> Result<Self, Error> {
         let mut asked = Self::default();
-        let parsed = tree::parse(bytes, &settings.limits).map_err(|broken| Error::Malformed(vec![broken.issue()]))?;
+        let parsed = tree::parse(bytes, &settings.limits)
+            .map_err(|broken| Error::Malformed(vec![broken.issue()]))?;
         if parsed.root.resource_type() != Some("Parameters") {
             return Ok(asked);
         }
-        let refuse = |word, text: &str, at: String| Err(Error::Malformed(vec![Issue::error(word, text).at(at)]));
+        let refuse = |word, text: &str, at: String| {
+            Err(Error::Malformed(vec![Issue::error(word, text).at(at)]))
+        };
         for (index, parameter) in parsed.root.items("parameter").iter().enumerate() {
             let at = format!("Parameters.parameter[{index}]");
             let flag = || parameter.get("valueBoolean").and_then(Tree::as_bool);
             match parameter.text("name") {
                 Some("bundle") => {
                     let Some(bundle) = parameter.get("resource") else {
-                        return refuse("required", "bundle is a resource", format!("{at}.resource"));
+                        return refuse(
+                            "required",
+                            "bundle is a resource",
+                            format!("{at}.resource"),
+                        );
                     };
                     asked.bundle = serde_json::to_vec(bundle).ok();
                 }
                 Some("asOf") => {
-                    let time = parameter.text("valueDateTime").or_else(|| parameter.text("valueInstant"));
+                    let time = parameter
+                        .text("valueDateTime")
+                        .or_else(|| parameter.text("valueInstant"));
                     asked.as_of = time.and_then(|time| OffsetDateTime::parse(time, &Rfc3339).ok());
                     if asked.as_of.is_none() {
-                        return refuse("value", "asOf is an instant with a zone", format!("{at}.value"));
+                        return refuse(
+                            "value",
+                            "asOf is an instant with a zone",
+                            format!("{at}.value"),
+                        );
                     }
                 }
                 Some("explain") => asked.explain = flag().unwrap_or(false),
                 Some("write") if flag() == Some(true) => {
-                    return refuse("not-supported", "write is not served yet; POST the Bundle to the base", at);
+                    return refuse(
+                        "not-supported",
+                        "write is not served yet; POST the Bundle to the base",
+                        at,
+                    );
                 }
                 Some("write") => {}
                 Some("patient") => {
-                    return refuse("not-supported", "stored history is not served here yet; send the results", at);
+                    return refuse(
+                        "not-supported",
+                        "stored history is not served here yet; send the results",
+                        at,
+                    );
                 }
-                _ => return refuse("parameter-unknown", "no such parameter", format!("{at}.name")),
+                _ => {
+                    return refuse(
+                        "parameter-unknown",
+                        "no such parameter",
+                        format!("{at}.name"),
+                    );
+                }
             }
         }
         match asked.bundle {
             Some(_) => Ok(asked),
-            None => refuse("required", "the parameter bundle is missing", "Parameters.parameter".to_owned()),
+            None => refuse(
+                "required",
+                "the parameter bundle is missing",
+                "Parameters.parameter".to_owned(),
+            ),
         }
     }
 }
@@ -157,7 +197,8 @@ fn parameters(assessed: &Assessed, explain: bool) -> Value {
             .collect(),
     };
     if !assessed.issues.is_empty() {
-        parameters.push(json!({ "name": "outcome", "resource": operation_outcome(&assessed.issues) }));
+        parameters
+            .push(json!({ "name": "outcome", "resource": operation_outcome(&assessed.issues) }));
     }
     json!({ "resourceType": "Parameters", "parameter": parameters })
 }
@@ -220,12 +261,22 @@ fn output(output: Output) -> &'static str {
 }
 
 /// Everything there is to say about a resource, which may be wrapped in Parameters.
-fn issues(checker: &Checker, settings: &Settings, release: Release, kind: &str, bytes: &[u8]) -> Vec<Issue> {
+fn issues(
+    checker: &Checker,
+    settings: &Settings,
+    release: Release,
+    kind: &str,
+    bytes: &[u8],
+) -> Vec<Issue> {
     let parsed = match tree::parse(bytes, &settings.limits) {
         Ok(parsed) => parsed,
         Err(broken) => return vec![broken.issue()],
     };
-    let parsed = if kind == "Parameters" { parsed } else { unwrapped(parsed) };
+    let parsed = if kind == "Parameters" {
+        parsed
+    } else {
+        unwrapped(parsed)
+    };
     let mut issues: Vec<Issue> = checker
         .decode(&parsed, release, At::Door)
         .all_issues()
@@ -233,7 +284,10 @@ fn issues(checker: &Checker, settings: &Settings, release: Release, kind: &str, 
         .collect();
     let found = parsed.root.resource_type();
     if found.is_some_and(|found| found != kind) {
-        issues.push(Issue::error("value", "the resource is of another type than the address"));
+        issues.push(Issue::error(
+            "value",
+            "the resource is of another type than the address",
+        ));
     }
     issues
 }
@@ -265,5 +319,9 @@ fn unwrapped(parsed: Parsed<'_>) -> Parsed<'_> {
             })
         })
         .collect();
-    Parsed { root, broken, ..parsed }
+    Parsed {
+        root,
+        broken,
+        ..parsed
+    }
 }

@@ -23,7 +23,11 @@ use crate::{
 };
 
 /// The answer to a Bundle.
-pub(super) async fn bundle(door: &Door, receipt: &Receipt, wish: &Wish) -> Result<HttpResponse, Error> {
+pub(super) async fn bundle(
+    door: &Door,
+    receipt: &Receipt,
+    wish: &Wish,
+) -> Result<HttpResponse, Error> {
     if receipt.kind == Kind::Transaction {
         refused_whole(receipt)?;
     }
@@ -54,12 +58,23 @@ pub(super) async fn bundle(door: &Door, receipt: &Receipt, wish: &Wish) -> Resul
 }
 
 /// The answer to one resource that was created or updated.
-pub(super) async fn single(door: &Door, receipt: &Receipt, wish: &Wish) -> Result<HttpResponse, Error> {
+pub(super) async fn single(
+    door: &Door,
+    receipt: &Receipt,
+    wish: &Wish,
+) -> Result<HttpResponse, Error> {
     refused_whole(receipt)?;
     let Some(entry) = receipt.entries.first() else {
-        return Err(Error::Bug(anyhow::anyhow!("a receipt of one resource has no entry")));
+        return Err(Error::Bug(anyhow::anyhow!(
+            "a receipt of one resource has no entry"
+        )));
     };
-    let issues: Vec<Issue> = receipt.issues.iter().chain(&entry.issues).cloned().collect();
+    let issues: Vec<Issue> = receipt
+        .issues
+        .iter()
+        .chain(&entry.issues)
+        .cloned()
+        .collect();
     let (success, id, version) = match &entry.outcome {
         EntryOutcome::Created { id, version } => (Success::Created, id, *version),
         EntryOutcome::Ok { id, version } => (Success::Ok, id, *version),
@@ -129,9 +144,19 @@ async fn response_entry(
     match &entry.outcome {
         EntryOutcome::Created { id, version } | EntryOutcome::Ok { id, version } => {
             let created = matches!(entry.outcome, EntryOutcome::Created { .. });
-            state(if created { Success::Created } else { Success::Ok }.line());
+            state(
+                if created {
+                    Success::Created
+                } else {
+                    Success::Ok
+                }
+                .line(),
+            );
             answered.insert("fullUrl".to_owned(), address(door, entry, id).into());
-            response.insert("location".to_owned(), location(door, entry, id, *version).into());
+            response.insert(
+                "location".to_owned(),
+                location(door, entry, id, *version).into(),
+            );
             response.insert("etag".to_owned(), etag(*version).into());
             if created {
                 response.insert("lastModified".to_owned(), stored_at(receipt).into());
@@ -181,7 +206,11 @@ fn warn(answered: &mut Map<String, Value>, warnings: &[Issue]) {
         .and_then(Value::as_object_mut);
     let Some(response) = outcome else { return };
     let warnings = operation_outcome(warnings);
-    match response.get_mut("outcome").and_then(|outcome| outcome.get_mut("issue")).and_then(Value::as_array_mut) {
+    match response
+        .get_mut("outcome")
+        .and_then(|outcome| outcome.get_mut("issue"))
+        .and_then(Value::as_array_mut)
+    {
         Some(issues) => {
             if let Some(warnings) = warnings.get("issue").and_then(Value::as_array) {
                 issues.splice(0..0, warnings.iter().cloned());
@@ -209,8 +238,16 @@ fn finish(response: &mut HttpResponse, receipt: &Receipt, wish: &Wish) {
     }
 }
 
-async fn held(door: &Door, entry: &EntryReceipt, id: &str, version: i64) -> Result<Option<HeldResource>, Error> {
-    Ok(door.store.read_sent(TENANT, CLIENT, kind(entry), id, Some(version)).await?)
+async fn held(
+    door: &Door,
+    entry: &EntryReceipt,
+    id: &str,
+    version: i64,
+) -> Result<Option<HeldResource>, Error> {
+    Ok(door
+        .store
+        .read_sent(TENANT, CLIENT, kind(entry), id, Some(version))
+        .await?)
 }
 
 fn kind(entry: &EntryReceipt) -> &str {
@@ -230,8 +267,10 @@ fn etag(version: i64) -> String {
 }
 
 fn stored_at(receipt: &Receipt) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(receipt.stored_at).saturating_mul(1_000_000))
-        .ok()
-        .and_then(|at| at.format(&Rfc3339).ok())
-        .unwrap_or_default()
+    OffsetDateTime::from_unix_timestamp_nanos(
+        i128::from(receipt.stored_at).saturating_mul(1_000_000),
+    )
+    .ok()
+    .and_then(|at| at.format(&Rfc3339).ok())
+    .unwrap_or_default()
 }

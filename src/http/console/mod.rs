@@ -141,7 +141,8 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
         };
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            "<tr><td>{}<br><small>{}</small></td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            text("/code/coding/0/display"),
             text("/code/text"),
             text("/status"),
             text("/period/start"),
