@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::app::{batch, fixture, haemoglobin, pancytopenia};
+use crate::app::{batch, fixture, haemoglobin, pancytopenia, patient};
 
 fn marrowflag(args: &[&str], input: Option<&str>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
@@ -70,7 +70,8 @@ fn assess_without_a_finding_writes_a_bundle_without_entries() {
         "{}",
         stderr(&output)
     );
-    let single = marrowflag(&["assess"], Some(&haemoglobin("p1", "14.0").to_string()));
+    let alone = batch(&[patient("p1"), haemoglobin("p1", "14.0")]);
+    let single = marrowflag(&["assess"], Some(&alone.to_string()));
     assert_eq!(single.status.code(), Some(0), "{}", stderr(&single));
     assert!(
         stderr(&single).contains("insufficient data"),
