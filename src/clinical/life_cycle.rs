@@ -176,8 +176,10 @@ impl Step {
                 .specimen
                 .members
                 .iter()
-                .filter_map(|member| context.timeline().measurements.get(*member)?.filed_at)
-                .min(),
+                .filter_map(|member| context.timeline().measurements.get(*member))
+                .map(|measurement| measurement.filed_at)
+                .min_by_key(|filed| filed.is_some())
+                .flatten(),
         }
     }
 
