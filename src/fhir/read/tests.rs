@@ -174,8 +174,10 @@ fn a_logical_and_a_conditional_subject_are_identifiers() {
     logical["subject"] = json!({ "identifier": { "system": "urn:oid:1.2", "value": "1" } });
     assert_eq!(only(&read(&bundle(&[logical.clone()]))).keys, [key.clone()]);
     // The same person by reference and by identifier is one patient.
-    let reading = read(&bundle(&[patient(), haemoglobin(), logical]));
+    let reading = read(&bundle(&[patient(), haemoglobin(), logical.clone()]));
     assert_eq!(only(&reading).values.len(), 2);
+    let reading = read(&bundle(&[logical, patient()]));
+    assert_eq!(only(&reading).person.as_ref().unwrap().sex, Sex::Male);
 
     let mut conditional = bundle(&[
         by("Patient?identifier=urn:oid:1.2%7C1"),
@@ -630,6 +632,37 @@ fn a_result_is_known_again_by_its_best_name() {
     let weak = key(with_id);
     assert_eq!(weak, key(haemoglobin()));
     assert_ne!(weak, key(result("718-7", 9.5, "g/dL")));
+}
+
+#[test]
+fn neutrophils_without_bands_are_seen_by_the_sum() {
+    let differential = |neutrophils: f64, bands: f64| {
+        let parts = [
+            ("770-8", neutrophils),
+            ("764-1", bands),
+            ("736-9", 40.0),
+            ("5905-5", 6.0),
+        ];
+        let reading = read(&bundle(
+            &parts.map(|(code, value)| result(code, value, "%")),
+        ));
+        let value = measurement(&reading, Analyte::NeutrophilPercent).value;
+        (
+            value.unwrap().as_exact().unwrap().to_string(),
+            words(&reading).len(),
+        )
+    };
+    assert_eq!(differential(42.0, 12.0), ("54".to_owned(), 1));
+    assert_eq!(
+        differential(54.0, 12.0),
+        ("54".to_owned(), 0),
+        "they are in it"
+    );
+    assert_eq!(
+        differential(52.0, 4.0),
+        ("52".to_owned(), 0),
+        "both sums are whole"
+    );
 }
 
 #[test]
