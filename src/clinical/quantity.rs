@@ -139,4 +139,57 @@ impl Interval {
             high: scale(self.high)?,
         })
     }
+
+    /// The product of two amounts that cannot be negative; `None` when it does not fit.
+    pub fn times(&self, other: &Self) -> Option<Self> {
+        let multiply = |one: Option<End>, two: Option<End>| match (one, two) {
+            (Some(one), Some(two)) => one.value.checked_mul(two.value).map(|value| {
+                Some(End {
+                    value,
+                    closed: one.closed && two.closed,
+                })
+            }),
+            _ => Some(None),
+        };
+        Some(Self {
+            low: multiply(self.low, other.low)?,
+            high: multiply(self.high, other.high)?,
+        })
+    }
+
+    /// The sum of two amounts; `None` when it does not fit.
+    pub fn plus(&self, other: &Self) -> Option<Self> {
+        let add = |one: Option<End>, two: Option<End>| match (one, two) {
+            (Some(one), Some(two)) => one.value.checked_add(two.value).map(|value| {
+                Some(End {
+                    value,
+                    closed: one.closed && two.closed,
+                })
+            }),
+            _ => Some(None),
+        };
+        Some(Self {
+            low: add(self.low, other.low)?,
+            high: add(self.high, other.high)?,
+        })
+    }
+
+    /// Both ends less a number; `None` when it does not fit.
+    pub fn less(&self, amount: Decimal) -> Option<Self> {
+        self.plus(&Self::exact(-amount))
+    }
+
+    /// One exact amount divided by another; `None` for intervals and for zero.
+    pub fn ratio(&self, other: &Self) -> Option<Decimal> {
+        self.as_exact()?.checked_div(other.as_exact()?)
+    }
+
+    /// The number nearest to the value, for sorting and for "halved": the only one, or an end.
+    pub fn anchor(&self) -> Option<Decimal> {
+        self.low
+            .filter(|low| !low.value.is_zero() || self.high.is_none())
+            .or(self.high)
+            .or(self.low)
+            .map(|end| end.value)
+    }
 }

@@ -176,6 +176,8 @@ pub enum SpecimenProblem {
     Aged,
     /// Platelets clumped or satellitism.
     Clumped,
+    /// Taken into citrate: counts are diluted 9:1 and not multiplied here; says so, refuses nothing.
+    Citrate,
 }
 
 /// One value of one specimen.

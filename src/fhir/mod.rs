@@ -1,5 +1,6 @@
 //! Floor 1, translation: FHIR in, FHIR out. No network, no database, no clock.
 
+pub mod codes;
 pub mod dates;
 pub mod model;
 pub mod outcome;
@@ -8,4 +9,6 @@ pub mod profiles;
 pub mod read;
 pub mod submission;
 pub mod tree;
+pub mod units;
+pub mod values;
 pub mod write;
