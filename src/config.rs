@@ -2,13 +2,7 @@
 //!
 //! `marrowflag --help` is the documentation. Nothing else in this crate reads the environment.
 
-use std::{
-    fmt, fs,
-    io::Write as _,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -137,6 +131,9 @@ pub struct Serve {
     /// Also write the derived grade of each blood line to the FHIR server
     #[arg(long, env = "MARROWFLAG_WRITE_OBSERVATIONS")]
     pub write_observations: bool,
+    /// Local codes to LOINC: a ConceptMap
+    #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
+    pub code_map: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are; see the README)
     #[arg(long, env = "MARROWFLAG_SNOMED")]
     pub snomed: bool,
@@ -235,6 +232,9 @@ pub struct Assess {
     /// The time it is made for: an instant (2026-11-20T08:00:00Z) [default: the newest sample]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub as_of: Option<time::OffsetDateTime>,
+    /// Local codes to LOINC: a ConceptMap
+    #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
+    pub code_map: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are)
     #[arg(long)]
     pub snomed: bool,
@@ -260,6 +260,9 @@ pub struct Read {
     /// How to answer
     #[arg(long, value_enum, default_value = "table")]
     pub format: ReadFormat,
+    /// Local codes to LOINC: a ConceptMap
+    #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
+    pub code_map: Option<PathBuf>,
 }
 
 /// `marrowflag validate`.
@@ -295,10 +298,19 @@ pub struct Profiles {
     pub write: Option<PathBuf>,
 }
 
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For a terminal.
+    Table,
+    /// One JSON object a line.
+    Ndjson,
+}
+
 /// `marrowflag deliveries`.
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {
-    /// List deliveries, those that need someone first
+    /// List deliveries, the newest first
     List {
         /// Where everything is kept
         #[arg(
@@ -308,9 +320,15 @@ pub enum Deliveries {
             value_name = "URL"
         )]
         database: Database,
-        /// Only those in this state: queued, later, in-flight, delivered, superseded, parked, discarded
+        /// Only those in this state: queued, later, in_flight, delivered, superseded, parked, discarded
         #[arg(long)]
         state: Option<String>,
+        /// Only those to this FHIR server
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        /// How to answer
+        #[arg(long, value_enum, default_value = "table")]
+        format: ListFormat,
     },
     /// Show one delivery with its items and attempts
     Show {
@@ -399,38 +417,9 @@ impl std::str::FromStr for Identifier {
     }
 }
 
-/// A secret of 32 bytes. Prints as `[secret]`.
-#[derive(Clone)]
-pub struct Secret(pub [u8; 32]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
-
 /// What is wrong with the configuration; the service exits with 78.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file could not be read or written.
-    #[error("{what} {path}: {source}", path = path.display())]
-    File {
-        /// Which file.
-        what: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The identity key is not one.
-    #[error("identity key {}: expected 64 hexadecimal digits", .0.display())]
-    IdentityKey(PathBuf),
-    /// There is a database, but not its key.
-    #[error(
-        "identity key {} is missing although its database exists: with another key every patient would get new ids \
-         and second Flags. Restore it from the backup", .0.display()
-    )]
-    IdentityKeyLost(PathBuf),
     /// Listening beyond loopback without asking who calls.
     #[error(
         "{0} is reachable from other machines and this version asks nobody who they are; listen on 127.0.0.1 \
@@ -458,48 +447,6 @@ impl Serve {
         }
         Ok(())
     }
-
-    /// The bearer token for the FHIR server, if one is configured.
-    pub fn fhir_server_token(&self) -> Result<Option<String>, ConfigError> {
-        let Some(path) = &self.fhir_server_token_file else {
-            return Ok(None);
-        };
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
-            what: "token file",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Some(text.trim().to_owned()))
-    }
-
-    /// The identity key: read from its file, or made when there is no database yet.
-    pub fn identity_key(&self) -> Result<Secret, ConfigError> {
-        let Database::Sqlite(database) = &self.database;
-        let path = self
-            .identity_key_file
-            .clone()
-            .unwrap_or_else(|| database.with_extension("identity-key"));
-        let file_error = |source| ConfigError::File {
-            what: "identity key",
-            path: path.clone(),
-            source,
-        };
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                parse_key(text.trim()).ok_or_else(|| ConfigError::IdentityKey(path.clone()))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if self.identity_key_file.is_some() {
-                    return Err(file_error(error));
-                }
-                if fs::metadata(database).is_ok_and(|file| file.len() > 0) {
-                    return Err(ConfigError::IdentityKeyLost(path.clone()));
-                }
-                make_key(&path).map_err(file_error)
-            }
-            Err(error) => Err(file_error(error)),
-        }
-    }
 }
 
 fn is_plain_base(url: &reqwest::Url) -> bool {
@@ -509,29 +456,6 @@ fn is_plain_base(url: &reqwest::Url) -> bool {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none()
-}
-
-fn parse_key(text: &str) -> Option<Secret> {
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE
-        .decode(text.as_bytes())
-        .ok()?;
-    Some(Secret(bytes.try_into().ok()?))
-}
-
-/// Makes the key so that nobody else on the machine can read it, and so that a crash leaves either
-/// no key or a whole one.
-fn make_key(path: &Path) -> std::io::Result<Secret> {
-    let key: [u8; 32] = rand::random();
-    let draft = path.with_extension("identity-key.new");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&draft)?;
-    writeln!(file, "{}", data_encoding::HEXLOWER.encode(&key))?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    Ok(Secret(key))
 }
 
 /// `8MiB`, `512KiB`, `1GiB` or a number of bytes.
@@ -635,34 +559,5 @@ mod tests {
         ));
         assert!(serve(&["--listen", "0.0.0.0:0", "--insecure"]).is_ok());
         assert!(serve(&["--public-base-url", "ftp://x"]).is_err());
-    }
-
-    #[test]
-    fn a_key_is_made_once_and_a_lost_one_is_not_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("m.db");
-        let url = format!("sqlite:{}", database.display());
-        let Command::Serve(serve) =
-            Cli::parse_from(["marrowflag", "serve", "--database", &url]).command
-        else {
-            panic!("not serve");
-        };
-        let first = serve.identity_key().unwrap();
-        assert_eq!(serve.identity_key().unwrap().0, first.0);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = fs::metadata(dir.path().join("m.identity-key"))
-                .unwrap()
-                .permissions()
-                .mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        fs::write(&database, "x").unwrap();
-        fs::remove_file(dir.path().join("m.identity-key")).unwrap();
-        assert!(matches!(
-            serve.identity_key(),
-            Err(ConfigError::IdentityKeyLost(_))
-        ));
     }
 }

@@ -5,8 +5,15 @@
 //! pointing to a folder, every `.json` and `.ndjson` file below it is read as well, and a table by
 //! source is printed.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a fixture that is not there fails the test"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -186,9 +193,9 @@ fn the_files_we_carry_are_understood_as_written_down() {
         let lines = table::render(&file.rows, Format::Csv);
         for (number, line) in lines.lines().enumerate() {
             match number {
-                0 if place == 0 => text.push_str(&format!("{line}\n")),
+                0 if place == 0 => writeln!(text, "{line}").expect("a string"),
                 0 => {}
-                _ => text.push_str(&format!("{name},{line}\n")),
+                _ => writeln!(text, "{name},{line}").expect("a string"),
             }
         }
         let missing: Vec<_> = file.expected.difference(&file.counts).collect();
@@ -207,6 +214,17 @@ fn the_files_we_carry_are_understood_as_written_down() {
     }
 }
 
+/// One line of the table by source.
+#[derive(Default)]
+struct Source {
+    files: usize,
+    unreadable: usize,
+    expected: usize,
+    used: usize,
+    missing: usize,
+    unused: BTreeMap<String, usize>,
+}
+
 #[test]
 fn every_sample_of_the_folder_is_read_or_says_why_not() {
     let Some(folder) = std::env::var_os("MARROWFLAG_SAMPLES").map(PathBuf::from) else {
@@ -214,10 +232,7 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
         return;
     };
     let checker = Checker::new(Vec::new()).expect("our own profiles");
-    let mut by_source: BTreeMap<
-        String,
-        (usize, usize, usize, usize, usize, BTreeMap<String, usize>),
-    > = BTreeMap::new();
+    let mut by_source: BTreeMap<String, Source> = BTreeMap::new();
     let mut missing = Vec::new();
     for path in samples_below(&folder) {
         let name = path.strip_prefix(&folder).expect("below it").to_owned();
@@ -227,9 +242,9 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
             .map(|part| part.as_os_str().to_string_lossy().into_owned());
         let file = read_file(&checker, &path);
         let line = by_source.entry(source.unwrap_or_default()).or_default();
-        line.0 += 1;
-        line.1 += file.unreadable;
-        line.2 += file.expected.len();
+        line.files += 1;
+        line.unreadable += file.unreadable;
+        line.expected += file.expected.len();
         let count_paths: BTreeSet<&str> = file
             .expected
             .iter()
@@ -240,10 +255,10 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
                 continue;
             }
             if row.used {
-                line.3 += 1;
+                line.used += 1;
             } else {
                 let word = row.why.split(':').next().unwrap_or_default().to_owned();
-                *line.5.entry(word).or_default() += 1;
+                *line.unused.entry(word).or_default() += 1;
                 if std::env::var_os("MARROWFLAG_SAMPLES_UNUSED").is_some() {
                     println!(
                         "unused {} {} {} {} [{}] {}",
@@ -258,7 +273,7 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
             }
         }
         let lost: Vec<_> = file.expected.difference(&file.counts).cloned().collect();
-        line.4 += lost.len();
+        line.missing += lost.len();
         missing.extend(
             lost.into_iter()
                 .map(|path| format!("{} {path}", name.display())),
@@ -268,9 +283,10 @@ fn every_sample_of_the_folder_is_read_or_says_why_not() {
         "{:32} {:>5} {:>10} {:>8} {:>6} {:>7}  unused",
         "source", "files", "unreadable", "expected", "used", "missing"
     );
-    for (source, (files, unreadable, expected, used, lost, unused)) in &by_source {
+    for (source, line) in &by_source {
         println!(
-            "{source:32} {files:>5} {unreadable:>10} {expected:>8} {used:>6} {lost:>7}  {unused:?}"
+            "{source:32} {:>5} {:>10} {:>8} {:>6} {:>7}  {:?}",
+            line.files, line.unreadable, line.expected, line.used, line.missing, line.unused
         );
     }
     for line in &missing {

@@ -10,10 +10,19 @@
 //! - `warnings`: every word that is said about it, no other (`?`: not looked at); `says`: part of
 //!   what is said.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a fixture that is not there fails the test"
+)]
+
 use std::{collections::BTreeSet, path::Path};
 
 use marrowflag::{
-    clinical::{analyte::Analyte, assessment::Doubt, quality, timeline::Timeline, truth::Truth},
+    clinical::{
+        analyte::Analyte, assessment::Doubt, limits::Tuning, quality, timeline::Timeline,
+        truth::Truth,
+    },
     fhir::{
         codes::CodeMap,
         read::{self, Reading, table},
@@ -180,6 +189,35 @@ fn run(checker: &Checker, cases: &[&Case]) -> Outcome {
     }
 }
 
+/// The truth of a token, wherever it was stated.
+fn facts(outcome: &Outcome, token: &str) -> String {
+    let truths: Vec<&str> = outcome
+        .timeline
+        .facts
+        .iter()
+        .filter(|fact| &*fact.token == token)
+        .map(|fact| match fact.truth {
+            Truth::True => "true",
+            Truth::False => "false",
+            Truth::Unknown => "unknown",
+        })
+        .collect();
+    truths.join(" ")
+}
+
+/// What the newest specimen gives for an analyte.
+fn derived(outcome: &Outcome, key: &str) -> String {
+    let analyte = Analyte::from_key(key).expect("an analyte");
+    let record = quality::examine(&outcome.timeline, SAMPLED, &Tuning::none());
+    record
+        .specimens
+        .last()
+        .and_then(|specimen| specimen.get(analyte))
+        .and_then(|reading| reading.interval.as_exact())
+        .map(|exact| format!("{} {}", exact.normalize(), analyte.unit()))
+        .unwrap_or_default()
+}
+
 /// What is wrong with one row of the table of traps; empty: nothing.
 fn problems(case: &Case, outcome: &Outcome, entry: Option<usize>) -> Vec<String> {
     let mut problems = Vec::new();
@@ -199,35 +237,12 @@ fn problems(case: &Case, outcome: &Outcome, entry: Option<usize>) -> Vec<String>
     match kind {
         "fact" => {
             let (token, truth) = expected.split_once('=').expect("token=truth");
-            let seen: Vec<&str> = outcome
-                .timeline
-                .facts
-                .iter()
-                .filter(|fact| &*fact.token == token)
-                .map(|fact| match fact.truth {
-                    Truth::True => "true",
-                    Truth::False => "false",
-                    Truth::Unknown => "unknown",
-                })
-                .collect();
-            check("fact", seen.join(" "), truth.to_owned());
+            check("fact", facts(outcome, token), truth.to_owned());
             return problems;
         }
         "derived" => {
             let (key, value) = expected.split_once('=').expect("analyte=value unit");
-            let analyte = Analyte::from_key(key).expect("an analyte");
-            let record = quality::examine(
-                &outcome.timeline,
-                SAMPLED,
-                &marrowflag::clinical::limits::Tuning::none(),
-            );
-            let seen = record
-                .specimens
-                .last()
-                .and_then(|specimen| specimen.get(analyte))
-                .and_then(|reading| reading.interval.as_exact())
-                .map(|exact| format!("{} {}", exact.normalize(), analyte.unit()));
-            check("derived", seen.unwrap_or_default(), value.to_owned());
+            check("derived", derived(outcome, key), value.to_owned());
             return problems;
         }
         _ => {}
@@ -244,14 +259,14 @@ fn problems(case: &Case, outcome: &Outcome, entry: Option<usize>) -> Vec<String>
             row.analyte, row.canonical_value, row.canonical_unit
         )
     };
-    if !expected.is_empty() {
-        check("value", seen, expected.to_owned());
-    } else {
+    if expected.is_empty() {
         check(
             "canonical value",
             row.canonical_value.clone(),
             String::new(),
         );
+    } else {
+        check("value", seen, expected.to_owned());
     }
     check("used", row.used.to_string(), (kind != "unused").to_string());
     if kind == "doubted" {

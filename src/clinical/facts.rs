@@ -1,67 +1,80 @@
-//! Which finding tokens hold at a specimen.
-//!
-//! A token that is given with its own name and is valid at the index is taken as given; tokens that
-//! follow from base tokens and dates are made in their own module.
+//! Which finding tokens hold at a specimen, and the acts they follow from.
 
 use time::{Duration, OffsetDateTime};
 
 use super::{
     timeline::{Fact, Source, Timeline},
+    tokens::{self, State, Tokens},
     truth::Truth,
 };
 
 /// The tokens of a patient at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Facts<'a> {
     timeline: &'a Timeline,
     at: OffsetDateTime,
+    /// Worked out once where many tokens are asked for.
+    all: Option<Tokens>,
 }
 
-/// The tokens at a moment.
+/// The tokens at a moment, for a few questions.
 pub fn at(timeline: &Timeline, at: OffsetDateTime) -> Facts<'_> {
-    Facts { timeline, at }
+    Facts {
+        timeline,
+        at,
+        all: None,
+    }
+}
+
+/// The tokens at the index, for every question there is.
+pub fn at_index(timeline: &Timeline, at: OffsetDateTime) -> Facts<'_> {
+    Facts {
+        timeline,
+        at,
+        all: Some(Tokens::at(&timeline.facts, &timeline.person, at)),
+    }
 }
 
 impl<'a> Facts<'a> {
-    /// The facts of a token that hold at the moment.
+    /// The facts behind a token, whatever its qualifier, that had begun by the moment.
     pub fn of(&self, token: &str) -> impl Iterator<Item = &'a Fact> {
         let at = self.at;
         self.timeline.facts.iter().filter(move |fact| {
-            &*fact.token == token
-                && fact.from.is_none_or(|from| from <= at)
-                && fact.until.is_none_or(|until| until >= at)
+            tokens::base(&fact.token) == token && fact.from.is_none_or(|from| from <= at)
         })
     }
 
-    /// What is known of a token; `None`: nothing was sent. Any TRUE wins, then an explicit FALSE.
+    /// What is known of a token; `None`: nothing was sent.
     pub fn get(&self, token: &str) -> Option<Truth> {
-        self.of(token)
-            .map(|fact| fact.truth)
-            .max_by_key(|truth| match truth {
-                Truth::True => 2,
-                Truth::False => 1,
-                Truth::Unknown => 0,
-            })
+        self.state(token).map(|state| state.truth)
+    }
+
+    fn state(&self, token: &str) -> Option<State> {
+        match &self.all {
+            Some(tokens) => tokens.get(token).cloned(),
+            None => Tokens::one(token, &self.timeline.facts, &self.timeline.person, self.at),
+        }
     }
 
     /// Where a token that is TRUE comes from.
     pub fn sources(&self, token: &str) -> Vec<Source> {
-        self.of(token)
-            .filter(|fact| fact.truth.is_true())
-            .map(|fact| fact.source.clone())
-            .collect()
+        self.state(token)
+            .filter(|state| state.truth.is_true())
+            .map(|state| state.sources)
+            .unwrap_or_default()
     }
 
-    /// Every token that is TRUE at the moment and starts with `prefix`.
-    pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = &'a Fact> {
-        let at = self.at;
-        let prefix = prefix.to_owned();
-        self.timeline.facts.iter().filter(move |fact| {
-            fact.token.starts_with(&prefix)
-                && fact.truth.is_true()
-                && fact.from.is_none_or(|from| from <= at)
-                && fact.until.is_none_or(|until| until >= at)
-        })
+    /// Whether a diagnosis or cause is recorded well enough at `at` to be quiet about it.
+    pub fn is_confirmed(&self, token: &str, at: OffsetDateTime) -> bool {
+        tokens::is_confirmed(&self.timeline.facts, token, at)
+    }
+
+    /// Reasons to be quiet about what is known and under care.
+    pub fn quiet(&self) -> tokens::Quiet {
+        match &self.all {
+            Some(all) => tokens::quiet(&self.timeline.facts, all, self.at),
+            None => at_index(self.timeline, self.at).quiet(),
+        }
     }
 }
 

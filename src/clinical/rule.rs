@@ -97,6 +97,9 @@ pub enum Criterion {
     Undecided(&'static Criterion),
     /// TRUE when the inner one is TRUE, else FALSE ("TRUE only").
     Surely(&'static Criterion),
+    /// UNKNOWN when the inner one is TRUE, else FALSE: a gate that must stay indeterminate
+    /// ("gate UNKNOWN when ...").
+    Doubtful(&'static Criterion),
 
     /// Not sent counts as FALSE (4.4.1, first column).
     Optional(&'static Criterion),
@@ -117,6 +120,8 @@ pub enum Criterion {
     Between(Input, &'static Limit, &'static Limit),
     /// A usable value was sent.
     Known(Input),
+    /// A usable value was sent and nothing makes it suspect.
+    Trusted(Input),
     /// Below the lower limit for age (section 2) of an analyte that has one: MCV, ALC, AMC, WBC.
     BelowRange(Analyte),
     /// Above the upper limit for age (section 2): MCV, AMC, WBC, reticulocytes.
@@ -324,6 +329,20 @@ impl Band {
         Self::Old,
     ];
 
+    /// Name of the prior of this band among the points of a rule.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Neonate => "prior.N",
+            Self::Infant => "prior.I",
+            Self::Toddler => "prior.T",
+            Self::Child => "prior.C",
+            Self::Adolescent => "prior.A",
+            Self::Young => "prior.Y",
+            Self::Middle => "prior.M",
+            Self::Old => "prior.O",
+        }
+    }
+
     /// The letter of the rule book.
     pub fn letter(self) -> &'static str {
         match self {
@@ -471,10 +490,10 @@ pub mod prelude {
         Answer, Cap,
         Criterion::{
             self, Above, AboveRange, All, Always, Any, AnyToken, AtAge, AtLeast, AtMost, Below,
-            BelowRange, Between, Blocking, Custom, DuffyNull, Fired, Gate, Graded, IsLow, Known,
-            LowLineages, Not, NotBelow, NotBlocking, NotTrue, OfSex, OnlyLow, Optional, Persists,
-            PostPartum, Pregnant, Refuted, Reticulocytes, Same, Surely, Token, Trimester,
-            Undecided, Younger,
+            BelowRange, Between, Blocking, Custom, Doubtful, DuffyNull, Fired, Gate, Graded, IsLow,
+            Known, LowLineages, Not, NotBelow, NotBlocking, NotTrue, OfSex, OnlyLow, Optional,
+            Persists, PostPartum, Pregnant, Refuted, Reticulocytes, Same, Surely, Token, Trimester,
+            Trusted, Undecided, Younger,
         },
         Days,
         Input::{self, GestationAtBirth, LymphocytePercent, Mentzer, Rpi, TimesUpperLimit, Within},

@@ -132,6 +132,9 @@ pub fn span(token: &str) -> Span {
         | "blast_analyser_flag"
         | "arc_manual"
         | "clumped"
+        | "plt_clump"
+        | "plt_satellitism"
+        | "plt_smear_low"
         | "film_reviewed" => Span::Specimen,
         "bleeding" | "sepsis" | "neuro_signs" | "aki" | "diarrhoea_bloody" | "haemoglobinuria"
         | "acidosis" | "lactate_high" | "inr_high" | "hellp_labs" | "fever_reported" => ACUTE,
@@ -267,6 +270,27 @@ pub struct Tokens {
 impl Tokens {
     /// The tokens that hold at `index`.
     pub fn at(facts: &[Fact], person: &Person, index: OffsetDateTime) -> Self {
+        Self::from_all(&facts.iter().collect::<Vec<_>>(), person, index)
+    }
+
+    /// What is known of one token at `index`, without looking at facts that cannot matter to it.
+    pub fn one(
+        token: &str,
+        facts: &[Fact],
+        person: &Person,
+        index: OffsetDateTime,
+    ) -> Option<State> {
+        let needed: Vec<&Fact> = facts
+            .iter()
+            .filter(|fact| can_yield(base(&fact.token), token))
+            .collect();
+        if needed.is_empty() {
+            return None;
+        }
+        Self::from_all(&needed, person, index).states.remove(token)
+    }
+
+    fn from_all(facts: &[&Fact], person: &Person, index: OffsetDateTime) -> Self {
         let mut tokens = Self::default();
         for (token, facts) in grouped(facts) {
             let view = View {
@@ -332,14 +356,12 @@ impl Tokens {
     }
 
     /// Tokens that follow from other tokens.
-    fn imply(&mut self, facts: &[Fact], index: OffsetDateTime) {
+    fn imply(&mut self, facts: &[&Fact], index: OffsetDateTime) {
         self.copy("chemo_21", "chemo_42");
         self.copy("hsct_28", "hsct_recent");
         self.copy("cryptogenic_cirrhosis", "cirrhosis");
         self.copy("cirrhosis", "chronic_liver");
         self.copy("absent_radii_bilateral", "absent_radii");
-        self.copy("absent_radii", "thumb_radial_anomaly");
-        self.copy("thumbs_absent", "thumb_radial_anomaly");
         self.copy("monosomy7", "mds_cytogenetics");
         self.high_steroid(facts, index);
         self.prior_disease(index);
@@ -350,9 +372,10 @@ impl Tokens {
 
     /// Prednisolone equivalent against body weight: the doses of everything taken on the index day
     /// together.
-    fn high_steroid(&mut self, facts: &[Fact], index: OffsetDateTime) {
+    fn high_steroid(&mut self, facts: &[&Fact], index: OffsetDateTime) {
         let taken: Vec<&Fact> = facts
             .iter()
+            .copied()
             .filter(|fact| base(&fact.token) == "steroid" && !starts_after(fact, index))
             .filter(|fact| last_of(fact, index).is_none_or(|day| day >= index.date()))
             .collect();
@@ -411,15 +434,17 @@ impl Tokens {
 
     /// Whose stem cells: any transplant that is not recorded as autologous. A bare status code
     /// speaks of the transplant that is recorded, if one is.
-    fn donor(&mut self, facts: &[Fact], index: OffsetDateTime) {
+    fn donor(&mut self, facts: &[&Fact], index: OffsetDateTime) {
         let done = |fact: &&Fact| fact.truth.is_true() && !starts_after(fact, index);
         let transplants: Vec<&Fact> = facts
             .iter()
+            .copied()
             .filter(|fact| base(&fact.token) == "hsct")
             .filter(done)
             .collect();
         let status: Vec<&Fact> = facts
             .iter()
+            .copied()
             .filter(|fact| base(&fact.token) == "post_hsct_status")
             .filter(done)
             .collect();
@@ -444,7 +469,7 @@ impl Tokens {
     }
 
     /// Results that speak of a donor's blood, or of transfused cells, are not the patient's.
-    fn blood_of_others(&mut self, facts: &[Fact], index: OffsetDateTime) {
+    fn blood_of_others(&mut self, facts: &[&Fact], index: OffsetDateTime) {
         let grafted = facts
             .iter()
             .filter(|fact| base(&fact.token) == "hsct" && fact.truth.is_true())
@@ -456,7 +481,7 @@ impl Tokens {
         let transfused = facts
             .iter()
             .filter(|fact| base(&fact.token) == "rbc_transfusion" && fact.truth.is_true())
-            .filter_map(last_day)
+            .filter_map(|fact| last_day(fact))
             .filter(|day| (0..=120).contains(&days_between(*day, index.date())))
             .min();
         for (token, state) in &mut self.states {
@@ -564,6 +589,29 @@ pub fn is_confirmed(facts: &[Fact], token: &str, at: OffsetDateTime) -> bool {
     })
 }
 
+/// Whether facts about `source` can decide `token`: itself, what it becomes by its dates, and what
+/// implies it. Tokens whose answer depends on several others yield to everything.
+fn can_yield(source: &str, token: &str) -> bool {
+    source == token
+        || match token {
+            "chemo_21" => source == "chemo",
+            "chemo_42" => matches!(source, "chemo" | "chemo_21"),
+            "rt_60" => source == "rt",
+            "hsct_28" => source == "hsct",
+            "hsct_recent" => matches!(source, "hsct" | "hsct_28"),
+            "gcsf_14" => matches!(source, "gcsf" | "gcsf_peg"),
+            "rbc_transfusion_120d" | "transfusion_dependent" => source == "rbc_transfusion",
+            "plt_transfusion_3d" => source == "plt_transfusion",
+            "viral_recent" => source == "viral",
+            "bacterial_recent" => source == "bacterial",
+            "hepatitis_recent" => source == "hepatitis",
+            "bleeding" | "iv_fluids" | "plt_clump" | "clumped" | "steroid" | "ivig" | "fever" => {
+                false
+            }
+            _ => true,
+        }
+}
+
 /// The token of a fact without its qualifier.
 pub fn base(token: &str) -> &str {
     token.split_once('@').map_or(token, |(base, _)| base)
@@ -574,7 +622,7 @@ pub fn qualifier(token: &str) -> Option<&str> {
     token.split_once('@').map(|(_, qualifier)| qualifier)
 }
 
-fn grouped(facts: &[Fact]) -> BTreeMap<&str, Vec<&Fact>> {
+fn grouped<'f>(facts: &[&'f Fact]) -> BTreeMap<&'f str, Vec<&'f Fact>> {
     let mut groups: BTreeMap<&str, Vec<&Fact>> = BTreeMap::new();
     for fact in facts {
         groups.entry(base(&fact.token)).or_default().push(fact);

@@ -24,8 +24,10 @@ use self::{
 use crate::{
     fhir_server::{FhirServer, Sent},
     store::{
+        Store, StoreError,
         delivery::{self, Attempt, Hold, Next, Outcome},
         lease::{AttemptRecord, Leased, PatientId, Settlement, TargetId},
+        reading::DeliveryFilter,
     },
 };
 
@@ -67,7 +69,11 @@ pub trait Outbox: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Hold>, Self::Error>> + Send;
 
     /// Ends the hold of a target: a probe came through.
-    fn end_hold(&self, target: TargetId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn end_hold(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Puts parked deliveries back to `later`, as the command `retry` does.
     fn unpark(
@@ -75,6 +81,44 @@ pub trait Outbox: Send + Sync + 'static {
         deliveries: &[i64],
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+impl Outbox for Arc<dyn Store> {
+    type Error = StoreError;
+
+    async fn lease(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+        limit: usize,
+    ) -> Result<Vec<Leased>, StoreError> {
+        Store::lease(&**self, target, now, limit).await
+    }
+
+    async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, StoreError> {
+        Store::settle(&**self, leased, settlement).await
+    }
+
+    async fn hold(&self, target: TargetId) -> Result<Option<Hold>, StoreError> {
+        let targets = self.targets().await?;
+        let row = targets.into_iter().find(|row| row.id == target);
+        Ok(row.and_then(|row| row.hold).map(|(hold, _)| hold))
+    }
+
+    async fn end_hold(&self, target: TargetId, now: OffsetDateTime) -> Result<(), StoreError> {
+        Store::hold(&**self, target, None, now).await
+    }
+
+    async fn unpark(&self, deliveries: &[i64], now: OffsetDateTime) -> Result<(), StoreError> {
+        for delivery in deliveries {
+            let filter = DeliveryFilter {
+                id: Some(*delivery),
+                ..DeliveryFilter::default()
+            };
+            self.retry(filter, now).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Time and chance, handed in.
@@ -231,7 +275,7 @@ impl<O: Outbox> Courier<O> {
         now: OffsetDateTime,
         sends: &mut JoinSet<bool>,
     ) -> Result<(), O::Error> {
-        let Some(line) = self.lines.get(index) else {
+        let Some(line) = self.lines.get(index).filter(|_| !self.stop.is_cancelled()) else {
             return Ok(());
         };
         let hold = self.outbox.hold(line.target).await?;
@@ -295,7 +339,11 @@ impl<O: Outbox> Courier<O> {
         );
         let mut result = self.outbox.settle(&leased, settlement).await;
         if matches!(result, Ok(true)) && ends_hold {
-            result = self.outbox.end_hold(line.target).await.map(|()| true);
+            result = self
+                .outbox
+                .end_hold(line.target, ended_at)
+                .await
+                .map(|()| true);
         }
         if matches!(result, Ok(true)) && !unpark.is_empty() {
             let again = self.outbox.unpark(&unpark, ended_at).await;

@@ -213,9 +213,9 @@ impl Issue {
         self
     }
 
-    /// With a technical addition.
+    /// With a technical addition, if there is any: FHIR knows no empty string.
     pub fn diagnosed(mut self, diagnostics: impl Into<String>) -> Self {
-        self.diagnostics = Some(diagnostics.into());
+        self.diagnostics = Some(diagnostics.into()).filter(|text| !text.is_empty());
         self
     }
 

@@ -190,9 +190,10 @@ fn range<'t>(value: &'t Tree<'t>) -> Value<'t> {
     let Some(some) = end("low").or(end("high")) else {
         return Value::Nothing;
     };
-    let same = |one: Option<&str>, two: Option<&str>| one.is_none() || two.is_none() || one == two;
+    let agree = |one: Option<&str>, two: Option<&str>| one.is_none() || two.is_none() || one == two;
     if let (Some(low), Some(high)) = (end("low"), end("high"))
-        && !(same(low.text("code"), high.text("code")) && same(low.text("unit"), high.text("unit")))
+        && !(agree(low.text("code"), high.text("code"))
+            && agree(low.text("unit"), high.text("unit")))
     {
         return Value::Unsupported("a valueRange whose ends have two units");
     }

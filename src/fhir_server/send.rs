@@ -100,12 +100,14 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Whether we must read before writing: it was written, but no version of it is known; or the
-    /// way of writing needs its id.
-    fn is_blind(&self) -> bool {
-        let unversioned = self.item.written_hash.is_some() && self.version.is_none();
+    /// Whether it is read before it is written. A Flag that stands there always is: a human may have
+    /// deleted it, and some servers (HAPI) let a PUT with `If-Match` bring it back. Another resource
+    /// is when no version of it is known, or when its way of writing needs its id.
+    fn is_read_first(&self) -> bool {
+        let known = self.item.written_hash.is_some();
         let searched = self.strategy == Strategy::SearchThenWrite && self.item.identifier.is_some();
-        unversioned || (searched && self.remote_id.is_none())
+        known && (self.item.kind == "Flag" || self.version.is_none())
+            || searched && self.remote_id.is_none()
     }
 
     /// The id it is known by there, if any.
@@ -140,7 +142,7 @@ impl Sending<'_> {
         let read_first =
             leased.verify_first || matches!(leased.first, First::Verify | First::Reread);
         for draft in &mut drafts {
-            if read_first || draft.is_blind() {
+            if read_first || draft.is_read_first() {
                 self.look(draft).await?;
             }
         }

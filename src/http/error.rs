@@ -11,9 +11,12 @@ use actix_web::{
 };
 
 use super::answer;
-use crate::fhir::{
-    outcome::{Issue, Severity, operation_outcome},
-    submission::Refusal,
+use crate::{
+    fhir::{
+        outcome::{Issue, Severity, operation_outcome},
+        submission::Refusal,
+    },
+    store::StoreError,
 };
 
 /// Answers that are not refusals.
@@ -250,6 +253,24 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse {
         self.answer("unknown", false)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::Overloaded {
+                limit: "queue",
+                retry_after: 1,
+            },
+            StoreError::Deadline => Self::Deadline,
+            StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => Self::NoStore(Some(error.into())),
+            StoreError::Transient(_) => Self::Transient(Some(error.into())),
+            StoreError::ModelPanicked
+            | StoreError::Defect(_)
+            | StoreError::Unreadable(_)
+            | StoreError::Unforeseen(_) => Self::Bug(error.into()),
+        }
     }
 }
 

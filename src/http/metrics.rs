@@ -7,6 +7,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
+use time::OffsetDateTime;
+
+use crate::store::reading::Figures;
 
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,11 +45,17 @@ pub(super) struct ResultLabels {
     pub(super) result: &'static str,
 }
 
-/// State of deliveries.
+/// Deliveries of a target in a state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct StateLabel {
-    /// State.
-    pub(super) state: String,
+struct DeliveryLabels {
+    target: String,
+    state: String,
+}
+
+/// A target, by its configured name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    target: String,
 }
 
 /// Everything counted.
@@ -67,8 +76,10 @@ pub(super) struct Metrics {
     pub(super) submissions: Family<ResultLabels, Counter>,
     /// Entries of submissions.
     pub(super) entries: Family<ResultLabels, Counter>,
-    /// Deliveries by state, filled when scraped.
-    pub(super) deliveries: Family<StateLabel, Gauge>,
+    deliveries: Family<DeliveryLabels, Gauge>,
+    oldest_due_seconds: Family<TargetLabel, Gauge>,
+    queue_length: Gauge,
+    wal_bytes: Gauge,
     /// Requests that ended in a caught panic.
     pub(super) panics: Counter,
 }
@@ -87,7 +98,10 @@ impl Default for Metrics {
         let refused = Family::<LimitLabel, Counter>::default();
         let submissions = Family::<ResultLabels, Counter>::default();
         let entries = Family::<ResultLabels, Counter>::default();
-        let deliveries = Family::<StateLabel, Gauge>::default();
+        let deliveries = Family::<DeliveryLabels, Gauge>::default();
+        let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
+        let queue_length = Gauge::<i64, AtomicI64>::default();
+        let wal_bytes = Gauge::<i64, AtomicI64>::default();
         let panics = Counter::<u64, AtomicU64>::default();
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
@@ -116,11 +130,10 @@ impl Default for Metrics {
             "Entries of submissions by kind and result",
             entries.clone(),
         );
-        registry.register(
-            "deliveries",
-            "Deliveries to FHIR servers by state",
-            deliveries.clone(),
-        );
+        registry.register("deliveries", "Deliveries to FHIR servers by state", deliveries.clone());
+        registry.register("oldest_due_seconds", "How long the oldest due delivery waits", oldest_due_seconds.clone());
+        registry.register("queue_length", "Submissions waiting to be stored", queue_length.clone());
+        registry.register("sqlite_wal_bytes", "Size of the write-ahead log", wal_bytes.clone());
         registry.register(
             "panics",
             "Requests that ended in a caught panic",
@@ -144,6 +157,9 @@ impl Default for Metrics {
             submissions,
             entries,
             deliveries,
+            oldest_due_seconds,
+            queue_length,
+            wal_bytes,
             panics,
         }
     }
@@ -158,10 +174,36 @@ impl Metrics {
         text
     }
 
+    /// Takes over what the store says of itself.
+    pub(super) fn show(&self, figures: &Figures, now: OffsetDateTime) {
+        // A target or state that is no longer there must not keep its last number.
+        self.deliveries.clear();
+        for (target, state, count) in &figures.deliveries {
+            let labels = DeliveryLabels {
+                target: target.clone(),
+                state: state.clone(),
+            };
+            self.deliveries.get_or_create(&labels).set(saturating(*count));
+        }
+        self.oldest_due_seconds.clear();
+        for (target, since) in &figures.oldest_due {
+            let label = TargetLabel { target: target.clone() };
+            self.oldest_due_seconds
+                .get_or_create(&label)
+                .set((now - *since).whole_seconds().max(0));
+        }
+        self.queue_length.set(saturating(u64::try_from(figures.queue_length).unwrap_or(u64::MAX)));
+        self.wal_bytes.set(saturating(figures.wal_bytes));
+    }
+
     /// Counts a refusal by a limit.
     pub(super) fn refuse(&self, limit: &'static str) {
         self.refused.get_or_create(&LimitLabel { limit }).inc();
     }
+}
+
+fn saturating(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

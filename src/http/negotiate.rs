@@ -191,7 +191,7 @@ fn acceptable(req: &HttpRequest, query: &[(String, String)]) -> Result<(), Error
     let takes_json = ranges.is_empty()
         || ranges.iter().any(|range| {
             let essence = range.item.essence_str();
-            range.quality > header::q(0)
+            range.quality > header::Quality::ZERO
                 && (essence == "*/*" || essence == "application/*" || is_json(&range.item))
                 && range
                     .item

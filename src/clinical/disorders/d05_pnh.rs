@@ -36,7 +36,7 @@ pub static RULE: Rule = Rule {
                 Optional(&Below(HAPTOGLOBIN, &HAPTO_LOW)),
                 Token("haemoglobinuria"),
             ]),
-            Blocking(&Refuted("dat_positive")),
+            Blocking(&Not(&Token("dat_positive"))),
         ]),
         All(&[Token("thrombosis_unusual"), LowLineages(1)]),
     ]),

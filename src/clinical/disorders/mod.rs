@@ -1,7 +1,7 @@
-//! Disorders (D) and the acute-leukaemia rule (S01): candidates of marrow failure, inherited and
-//! clonal disease.
+//! Disorders (D): candidates of marrow failure, inherited and clonal disease.
 
 pub mod d01_aplastic_anaemia;
+pub mod d02_mds;
 pub mod d03_refractory_cytopenia_of_childhood;
 pub mod d04_jmml;
 pub mod d05_pnh;
@@ -28,6 +28,7 @@ use super::rule::Rule;
 /// All, in the order of their ids.
 pub static ALL: &[&Rule] = &[
     &d01_aplastic_anaemia::RULE,
+    &d02_mds::RULE,
     &d03_refractory_cytopenia_of_childhood::RULE,
     &d04_jmml::RULE,
     &d05_pnh::RULE,

@@ -53,7 +53,7 @@ pub static RULE: Rule = Rule {
     name: "Microcytic anaemia: iron deficiency, thalassaemia or lead",
     kind: Kind::Mimic,
     sentence: "Small red cells usually mean iron lack or thalassaemia rather than marrow failure.",
-    gate: All(&[IsLow(Erythroid), BelowRange(Analyte::Mcv)]),
+    gate: Optional(&All(&[IsLow(Erythroid), BelowRange(Analyte::Mcv)])),
     required: "Hb, MCV",
     evidence: &[
         line(

@@ -14,7 +14,10 @@ pub static RULE: Rule = Rule {
     name: "Haemolysis or bleeding with a working marrow",
     kind: Kind::Mimic,
     sentence: "The marrow is answering the anaemia with many reticulocytes, so red cells are being lost or destroyed rather than not made.",
-    gate: All(&[IsLow(Erythroid), Reticulocytes(Retics::Regenerative)]),
+    gate: All(&[
+        IsLow(Erythroid),
+        Optional(&Reticulocytes(Retics::Regenerative)),
+    ]),
     required: "Hb, reticulocytes",
     evidence: &[
         line(

@@ -14,9 +14,11 @@ pub mod m11_infection;
 pub mod m12_autoimmune;
 pub mod m13_pregnancy;
 pub mod m14_chronic_disease;
+pub mod m15_pseudothrombocytopenia;
 pub mod m16_infiltration;
 pub mod m17_vexas;
 pub mod m18_haemolysis_or_bleeding;
+pub mod m19_neonatal;
 
 use super::rule::Rule;
 
@@ -36,7 +38,9 @@ pub static ALL: &[&Rule] = &[
     &m12_autoimmune::RULE,
     &m13_pregnancy::RULE,
     &m14_chronic_disease::RULE,
+    &m15_pseudothrombocytopenia::RULE,
     &m16_infiltration::RULE,
     &m17_vexas::RULE,
     &m18_haemolysis_or_bleeding::RULE,
+    &m19_neonatal::RULE,
 ];

@@ -39,10 +39,10 @@ type TypeId = usize;
 struct Type {
     name: &'static str,
     resource: bool,
-    /// Sorted by name.
+    /// Sorted by length, then name: most comparisons end at the length.
     fields: Vec<(&'static str, Field)>,
     /// Elements, or stems of choices, that must be there.
-    required: &'static [&'static str],
+    required: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,13 +78,17 @@ enum Primitive {
     DateTime,
     Instant,
     Time,
-    Base64,
+}
+
+/// The order of fields within a type.
+fn order(name: &str) -> (usize, &str) {
+    (name.len(), name)
 }
 
 impl Type {
     fn field(&self, name: &str) -> Option<&Field> {
         self.fields
-            .binary_search_by(|(field, _)| (*field).cmp(name))
+            .binary_search_by(|(field, _)| order(field).cmp(&order(name)))
             .ok()
             .and_then(|at| self.fields.get(at))
             .map(|(_, field)| field)
@@ -141,26 +145,38 @@ impl Model {
             .iter()
             .map(|element| {
                 let path = format!("{name}.{element}");
-                let kind = self.kind(name, element, &path, resource, hints);
+                let mut kind = self.kind(element, &path, resource, hints);
                 let list = tables::LISTS.contains(element) || hints.array_paths.contains(&*path);
                 let choice = (!list)
                     .then(|| self.stem(name, element, kind, &own))
                     .flatten();
+                if kind == Kind::Primitive(Primitive::String) {
+                    kind = Kind::Primitive(tables::string_form(name, element, choice, resource));
+                }
                 (*element, Field { kind, list, choice })
             })
             .collect();
-        fields.sort_unstable_by_key(|(element, _)| *element);
+        fields.sort_unstable_by_key(|(element, _)| order(element));
+        let known = |required: &&&str| {
+            fields
+                .iter()
+                .any(|(name, field)| name == *required || field.choice == Some(**required))
+        };
+        let required = tables::required(name)
+            .iter()
+            .filter(known)
+            .copied()
+            .collect();
         Type {
             name,
             resource,
             fields,
-            required: tables::required(name),
+            required,
         }
     }
 
     fn kind(
         &self,
-        owner: &str,
         element: &str,
         path: &str,
         resource: bool,
@@ -201,7 +217,7 @@ impl Model {
         } else if hints.decimal_paths.contains(path) {
             Primitive::Decimal
         } else {
-            tables::string_kind(owner, element, resource)
+            Primitive::String
         })
     }
 
@@ -214,9 +230,6 @@ impl Model {
         kind: Kind,
         siblings: &[&'static str],
     ) -> Option<&'static str> {
-        if tables::NO_CHOICE.contains(&(owner, element)) {
-            return None;
-        }
         let suffix = |element: &'static str| -> Vec<&'static str> {
             element
                 .char_indices()
@@ -234,6 +247,7 @@ impl Model {
             .into_iter()
             .filter(of_this_kind)
             .filter_map(|rest| element.strip_suffix(rest))
+            .filter(|stem| !tables::NO_CHOICE.contains(&(owner, stem)))
             .find(|stem| {
                 siblings.iter().any(|other| {
                     *other != element
@@ -313,7 +327,8 @@ impl Model {
         self.extend_expression(&mut expression, part, kind, path);
         let pointer = format!("{}{}", place.pointer, safe_pointer(path));
         let diagnostics = match &issue.diagnostics {
-            Some(more) => format!("{more}; {pointer}"),
+            Some(more) if !pointer.is_empty() => format!("{more}; {pointer}"),
+            Some(more) => more.clone(),
             None => pointer,
         };
         issue.at(expression).diagnosed(diagnostics)
@@ -385,3 +400,6 @@ fn safe_pointer(path: &Path) -> String {
         .collect();
     Path(known).pointer()
 }
+
+#[cfg(test)]
+mod tests;

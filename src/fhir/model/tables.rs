@@ -1,4 +1,8 @@
-//! What the generated tables do not say about R4 and R4B, by hand from the specification.
+//! What the generated tables do not say: which form a primitive written as a string has, and
+//! which elements must be there. Both come from the definitions of R4 (4.0.1), as
+//! `elements.tsv`; an element that R4B has not, or has under another name, is left alone there.
+
+use std::{collections::HashMap, sync::LazyLock};
 
 use super::Primitive;
 
@@ -8,13 +12,62 @@ pub(super) const ELEMENT: &str = "Element";
 /// Elements that repeat wherever they occur and are in no table.
 pub(super) const LISTS: &[&str] = &["extension", "modifierExtension", "contained"];
 
-/// Names that look like a choice and are two elements.
+/// Types and stems that look like a choice and are elements of their own, which may stand together.
 pub(super) const NO_CHOICE: &[(&str, &str)] = &[
-    ("PaymentReconciliation", "paymentDate"),
-    ("PaymentReconciliation", "paymentIdentifier"),
+    ("ClinicalImpression.finding", "item"),
+    ("Contract", "instantiates"),
+    ("ImagingStudy", "procedure"),
+    ("MolecularSequence.referenceSeq", "referenceSeq"),
+    ("PaymentReconciliation", "payment"),
+    ("Task", "instantiates"),
+    ("Task", "reason"),
+    ("TestScript.setup.action.assert", "compareToSource"),
 ];
 
-/// The primitive type that a choice element may end in.
+/// What `elements.tsv` says of one type.
+#[derive(Debug, Default)]
+struct Row {
+    forms: HashMap<&'static str, Primitive>,
+    required: Vec<&'static str>,
+}
+
+static ROWS: LazyLock<HashMap<&'static str, Row>> = LazyLock::new(|| {
+    let mut rows: HashMap<&'static str, Row> = HashMap::new();
+    for line in include_str!("elements.tsv").lines().skip(1) {
+        let mut columns = line.split('\t');
+        let (Some(owner), Some(element)) = (columns.next(), columns.next()) else {
+            continue;
+        };
+        let row = rows.entry(owner).or_default();
+        if let Some(form) = columns.next().and_then(form) {
+            row.forms.insert(element, form);
+        }
+        if columns.next().is_some() {
+            row.required.push(element);
+        }
+    }
+    rows
+});
+
+fn form(name: &str) -> Option<Primitive> {
+    Some(match name {
+        "code" => Primitive::Code,
+        "id" => Primitive::Id,
+        "uri" => Primitive::Uri,
+        "date" => Primitive::Date,
+        "dateTime" => Primitive::DateTime,
+        "instant" => Primitive::Instant,
+        "time" => Primitive::Time,
+        _ => return None,
+    })
+}
+
+/// Elements that must be there, choices by their stem.
+pub(super) fn required(type_name: &str) -> &'static [&'static str] {
+    ROWS.get(type_name).map_or(&[], |row| &row.required)
+}
+
+/// The primitive type that the name of a choice element may end in.
 pub(super) fn primitive(suffix: &str) -> Option<Primitive> {
     Some(match suffix {
         "Boolean" => Primitive::Boolean,
@@ -22,7 +75,7 @@ pub(super) fn primitive(suffix: &str) -> Option<Primitive> {
         "UnsignedInt" => Primitive::UnsignedInt,
         "PositiveInt" => Primitive::PositiveInt,
         "Decimal" => Primitive::Decimal,
-        "String" | "Markdown" => Primitive::String,
+        "String" | "Markdown" | "Base64Binary" => Primitive::String,
         "Code" => Primitive::Code,
         "Id" => Primitive::Id,
         "Uri" | "Url" | "Canonical" | "Oid" | "Uuid" => Primitive::Uri,
@@ -30,156 +83,26 @@ pub(super) fn primitive(suffix: &str) -> Option<Primitive> {
         "DateTime" => Primitive::DateTime,
         "Instant" => Primitive::Instant,
         "Time" => Primitive::Time,
-        "Base64Binary" => Primitive::Base64,
         _ => return None,
     })
 }
 
-/// Which primitive an element is that the tables only know to be written as a string. Where one
-/// name is a `date` here and a `dateTime` there, the wider form is allowed.
-pub(super) fn string_kind(owner: &str, element: &str, resource: bool) -> Primitive {
-    match (owner, element) {
-        (_, "id") if resource => return Primitive::Id,
-        ("Meta", "versionId") => return Primitive::Id,
-        (
-            "Coding" | "Quantity" | "Age" | "Count" | "Distance" | "Duration" | "Money",
-            "code" | "comparator",
-        )
-        | (_, "status" | "gender" | "use" | "intent")
-        | ("Bundle", "type")
-        | ("Bundle.entry.request", "method")
-        | ("ContactPoint", "system") => return Primitive::Code,
-        (_, "system" | "url" | "fullUrl" | "implicitRules") | ("Meta", "source" | "profile") => {
-            return Primitive::Uri;
-        }
-        ("Attachment" | "Binary" | "Signature", "data") => return Primitive::Base64,
-        ("SampledData", _) => return Primitive::String,
-
-        ("Meta" | "CatalogEntry", "lastUpdated")
-        | ("Bundle", "timestamp")
-        | ("Bundle.entry.response", "lastModified")
-        | ("Bundle.entry.request", "ifModifiedSince")
-        | ("Observation" | "DiagnosticReport" | "Media", "issued")
-        | ("Provenance" | "AuditEvent", "recorded")
-        | ("Signature", "when")
-        | ("DocumentReference", "date")
-        | ("Appointment" | "AppointmentResponse" | "Slot", "start" | "end")
-        | ("Subscription", "end") => return Primitive::Instant,
-
-        (_, "birthDate" | "approvalDate" | "lastReviewDate")
-        | ("Immunization", "expirationDate")
-        | ("Goal", "statusDate") => return Primitive::Date,
-
-        (
-            _,
-            "date" | "authoredOn" | "authored" | "recordedDate" | "dateAsserted" | "created"
-            | "receivedTime" | "whenHandedOver" | "whenPrepared" | "lastOccurrence" | "enteredDate"
-            | "manufactureDate" | "expirationDate" | "sent" | "received" | "started" | "creation"
-            | "recordedOn" | "dateWritten" | "publicationDate" | "presentationDate" | "statusDate"
-            | "paymentDate",
-        )
-        | ("Period", "start" | "end")
-        | ("Immunization", "recorded")
-        | ("Task", "lastModified")
-        | ("Annotation" | "Composition.attester" | "DeviceMetric.calibration", "time")
-        | ("NutritionOrder" | "Consent", "dateTime") => return Primitive::DateTime,
-
-        (_, "openingTime" | "closingTime" | "availableStartTime" | "availableEndTime")
-        | ("Timing.repeat", "timeOfDay") => return Primitive::Time,
-        _ => {}
+/// The form of an element that is written as a string. `stem` is that of a choice: there, the
+/// name says it.
+pub(super) fn string_form(
+    owner: &str,
+    element: &str,
+    stem: Option<&str>,
+    resource: bool,
+) -> Primitive {
+    if element == "id" && resource {
+        return Primitive::Id;
     }
-    // `valueDateTime`, `effectiveInstant`: the type is the end of the name. Only where the rest is
-    // a stem that choices have, for `planId` and `startTime` end in a type's name by accident.
-    element
-        .char_indices()
-        .filter(|(at, letter)| *at > 0 && letter.is_ascii_uppercase())
-        .filter_map(|(at, _)| element.split_at_checked(at))
-        .find_map(|(stem, rest)| {
-            CHOICE_STEMS
-                .contains(&stem)
-                .then(|| primitive(rest))
-                .flatten()
-        })
+    if element == "implicitRules" && resource {
+        return Primitive::Uri;
+    }
+    stem.and_then(|stem| element.strip_prefix(stem))
+        .and_then(primitive)
+        .or_else(|| ROWS.get(owner)?.forms.get(element).copied())
         .unwrap_or(Primitive::String)
-}
-
-/// Stems of choices that may be a primitive written as a string.
-const CHOICE_STEMS: &[&str] = &[
-    "abatement",
-    "allowed",
-    "answer",
-    "author",
-    "born",
-    "collected",
-    "date",
-    "deceased",
-    "defaultValue",
-    "definition",
-    "due",
-    "effective",
-    "event",
-    "fixed",
-    "identified",
-    "instantiates",
-    "maxValue",
-    "minValue",
-    "occurred",
-    "occurrence",
-    "onset",
-    "participantEffective",
-    "pattern",
-    "performed",
-    "serviced",
-    "source",
-    "start",
-    "studyEffective",
-    "target",
-    "time",
-    "timing",
-    "value",
-];
-
-/// What the specification demands (minimum 1) of the types that reach us or that we send. A name
-/// is an element or the stem of a choice.
-pub(super) fn required(type_name: &str) -> &'static [&'static str] {
-    match type_name {
-        "Extension" => &["url"],
-        "Narrative" => &["status", "div"],
-        "Bundle.link" => &["relation", "url"],
-        "Bundle.entry.response" => &["status"],
-        "Annotation" => &["text"],
-        "Observation" | "DiagnosticReport" => &["status", "code"],
-        "Observation.component" | "FamilyMemberHistory.condition" => &["code"],
-        "DiagnosticReport.media" => &["link"],
-        "Patient.communication" => &["language"],
-        "Patient.link" => &["other", "type"],
-        "Condition" => &["subject"],
-        "Procedure" => &["status", "subject"],
-        "Procedure.performer" => &["actor"],
-        "Procedure.focalDevice" => &["manipulated"],
-        "MedicationStatement" => &["status", "medication", "subject"],
-        "MedicationRequest" => &["status", "intent", "medication", "subject"],
-        "MedicationAdministration" => &["status", "medication", "subject", "effective"],
-        "FamilyMemberHistory" => &["status", "patient", "relationship"],
-        "AllergyIntolerance" => &["patient"],
-        "Immunization" => &["status", "vaccineCode", "patient", "occurrence"],
-        "Encounter" => &["status", "class"],
-        "ServiceRequest" => &["status", "intent", "subject"],
-        "Composition" => &["status", "type", "date", "author", "title"],
-        "MessageHeader" => &["event", "source"],
-        "MessageHeader.source" | "MessageHeader.destination" => &["endpoint"],
-        "MessageHeader.response" => &["identifier", "code"],
-        "Flag" => &["status", "code", "subject"],
-        "Provenance" => &["target", "recorded", "agent"],
-        "Provenance.agent" => &["who"],
-        "Provenance.entity" => &["role", "what"],
-        "Device.deviceName" => &["name", "type"],
-        "Device.version" => &["value"],
-        "OperationOutcome" => &["issue"],
-        "OperationOutcome.issue" => &["severity", "code"],
-        "Parameters.parameter" => &["name"],
-        "Group" => &["type", "actual"],
-        "Binary" => &["contentType"],
-        _ => &[],
-    }
 }

@@ -208,15 +208,16 @@ impl<'m, 't> Walk<'m, 't> {
                 (false, value) => self.value(value, kind, &here, holder),
             }
         }
-        for required in owner.required {
-            let there = tree.members().iter().any(|(name, _)| {
-                let plain = name.strip_prefix('_').unwrap_or(name);
-                plain == *required
-                    || owner
-                        .field(plain)
-                        .is_some_and(|field| field.choice == Some(required))
-            });
-            if !there {
+        for required in &owner.required {
+            let names = || {
+                let members = tree.members().iter();
+                members.map(|(name, _)| name.strip_prefix('_').unwrap_or(name))
+            };
+            let of_this_choice = |name: &str| {
+                let field = owner.field(name);
+                field.is_some_and(|field| field.choice == Some(*required))
+            };
+            if !names().any(|name| name == *required) && !names().any(of_this_choice) {
                 let text = format!("{required} is required");
                 self.report(Issue::error(word::REQUIRED, text), &trail.name(required));
             }
@@ -394,7 +395,7 @@ fn string_issue(primitive: Primitive, text: &str) -> Option<Issue> {
         Primitive::Code => (is_code(text), "A code has no space at its ends"),
         Primitive::Id => (is_id(text), "An id has 1 to 64 letters, digits, - or ."),
         Primitive::Uri => (
-            !text.contains(char::is_whitespace),
+            is_plain(text) || !text.contains(char::is_whitespace),
             "A URI contains no white space",
         ),
         Primitive::Date => (
@@ -415,10 +416,17 @@ fn string_issue(primitive: Primitive, text: &str) -> Option<Issue> {
     (!fits && !text.is_empty()).then(|| Issue::error(word::VALUE, says))
 }
 
+/// Nothing but visible ASCII, which is how nearly all codes and URIs are.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// `code`: no white space but single spaces within.
 fn is_code(text: &str) -> bool {
-    text.split(' ')
-        .all(|part| !part.is_empty() && !part.contains(char::is_whitespace))
+    is_plain(text)
+        || text
+            .split(' ')
+            .all(|part| !part.is_empty() && !part.contains(char::is_whitespace))
 }
 
 /// `id`.

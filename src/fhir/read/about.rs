@@ -2,7 +2,7 @@
 //! altitude, Duffy status.
 
 use rust_decimal::{Decimal, prelude::ToPrimitive};
-use time::Date;
+use time::{Duration, OffsetDateTime};
 
 use super::PatientReading;
 use crate::{
@@ -21,10 +21,6 @@ use crate::{
 /// One statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Statement {
-    /// Pregnant on a day, with the gestational age in days, if sent.
-    Pregnant(Date, Option<u16>),
-    /// Not pregnant on a day: ends what began before.
-    NotPregnant(Date),
     /// Completed weeks of gestation at birth.
     BornAtWeeks(u8),
     /// Smoking.
@@ -39,28 +35,11 @@ impl Statement {
     /// Writes it into the reading of the patient.
     pub(super) fn apply(self, reading: &mut PatientReading) {
         match self {
-            Self::Pregnant(from, days) => reading.pregnancies.push(Pregnancy {
-                from,
-                until: None,
-                gestation: days.map(|days| (days, from)),
-            }),
-            Self::NotPregnant(day) => {
-                for pregnancy in &mut reading.pregnancies {
-                    if pregnancy.from < day && pregnancy.until.is_none() {
-                        pregnancy.until = Some(day);
-                    }
-                }
-            }
             Self::BornAtWeeks(weeks) => person(reading).gestation_weeks = Some(weeks),
             Self::Smoking(smoking) => person(reading).smoking = smoking,
             Self::Altitude(metres) => person(reading).altitude_m = Some(metres),
             Self::Duffy(duffy) => person(reading).duffy = duffy,
         }
-    }
-
-    /// "Not pregnant" comes after the pregnancy that it ends.
-    pub(super) fn comes_last(&self) -> bool {
-        matches!(self, Self::NotPregnant(_))
     }
 }
 
@@ -68,28 +47,71 @@ fn person(reading: &mut PatientReading) -> &mut Person {
     reading.person.get_or_insert_with(Person::default)
 }
 
-/// Reads a statement coded in LOINC.
-pub(super) fn statement(about: About, value: &Value<'_>, day: Option<Date>) -> Vec<Statement> {
+/// Reads a statement coded in LOINC. Pregnancy and its duration are findings, see [`pregnancies`].
+pub(super) fn statement(about: About, value: &Value<'_>) -> Vec<Statement> {
     let found = match about {
-        About::Pregnancy => day.and_then(|day| match pregnant(value)? {
-            true => Some(Statement::Pregnant(day, None)),
-            false => Some(Statement::NotPregnant(day)),
-        }),
-        About::GestationNow => day.and_then(|day| {
-            // 0 to 42 weeks and six days.
-            let days = number(value, "gestation")?
-                .to_u16()
-                .filter(|days| *days <= 300)?;
-            Some(Statement::Pregnant(day, Some(days)))
-        }),
         About::GestationAtBirth => number(value, "gestation")
             .and_then(|days| (days / Decimal::from(7)).floor().to_u8())
             .filter(|weeks| (20..=45).contains(weeks))
             .map(Statement::BornAtWeeks),
         About::Smoking => smoking(value).map(Statement::Smoking),
-        About::Temperature => None,
+        About::Pregnancy | About::GestationNow | About::Temperature => None,
     };
     found.into_iter().collect()
+}
+
+/// A positive pregnancy test counts for two weeks (findings specification, section 7).
+const TEST_HOLDS: Duration = Duration::days(14);
+
+/// The pregnancies that findings speak of: states, tests, gestational ages, and what ends them.
+pub(super) fn pregnancies(reading: &mut PatientReading) {
+    let mut found = Vec::new();
+    let mut ends = Vec::new();
+    for fact in reading.facts.iter().flat_map(|read| &read.facts) {
+        let Some(from) = fact.from.map(OffsetDateTime::date) else {
+            continue;
+        };
+        let until = fact.until.map(OffsetDateTime::date);
+        let (base, qualifier) = fact.token.split_once('@').unwrap_or((&fact.token, ""));
+        match (base, qualifier, fact.truth) {
+            ("pregnant", "ended" | "refuted", Truth::True) | ("pregnant", _, Truth::False) => {
+                ends.push(from);
+            }
+            ("pregnant", "test", Truth::True) => found.push(Pregnancy {
+                from,
+                until: from.checked_add(TEST_HOLDS),
+                gestation: None,
+            }),
+            ("pregnant", _, Truth::True) => found.push(Pregnancy {
+                from,
+                until,
+                gestation: None,
+            }),
+            ("gestational_age", days, Truth::True) => {
+                // 0 to 42 weeks and six days.
+                if let Some(days) = days.parse().ok().filter(|days: &u16| *days <= 300) {
+                    found.push(Pregnancy {
+                        from,
+                        until: None,
+                        gestation: Some((days, from)),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    for pregnancy in &mut found {
+        let end = ends
+            .iter()
+            .copied()
+            .filter(|end| *end > pregnancy.from)
+            .min();
+        pregnancy.until = match (pregnancy.until, end) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
+    }
+    reading.pregnancies.extend(found);
 }
 
 /// Reads a statement of our own code system.
@@ -147,18 +169,6 @@ fn coded<'t>(value: &Value<'t>) -> impl Iterator<Item = &'t str> {
         .into_iter()
         .flat_map(|concept| concept.items("coding"))
         .filter_map(|coding| coding.text("code"))
-}
-
-/// LOINC answers of 82810-3, and SNOMED CT.
-fn pregnant(value: &Value<'_>) -> Option<bool> {
-    if let Value::Boolean(pregnant) = value {
-        return Some(*pregnant);
-    }
-    coded(value).find_map(|code| match code {
-        "LA15173-0" | "77386006" => Some(true),
-        "LA26683-5" | "60001007" => Some(false),
-        _ => None,
-    })
 }
 
 /// LOINC answers of 72166-2, and SNOMED CT. The number of cigarettes is never inferred.

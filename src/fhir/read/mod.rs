@@ -1,12 +1,8 @@
 //! Submission to timeline: what was understood, and what was not.
 
-pub mod findings;
-
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use time::OffsetDateTime;
-
-use std::collections::{HashMap, HashSet};
 
 use super::{
     codes::{self, CodeMap},
@@ -15,19 +11,21 @@ use super::{
     tree::Tree,
 };
 use crate::clinical::{
-    analyte::Analyte,
-    time::{Precision, SampleTime},
-    timeline::{Fact, Measurement, Person, Pregnancy, Reason, Received, SpecimenProblem, Status},
-    truth::Truth,
+    time::SampleTime,
+    timeline::{Fact, Measurement, Person, Pregnancy, Reason, Received},
 };
 
 mod about;
+pub mod findings;
 mod observation;
 mod people;
+mod quantity;
 mod references;
+mod result_key;
 mod sampling;
 mod smear;
 pub mod table;
+mod together;
 mod when;
 
 use observation::{Context, SpecimenNote};
@@ -95,6 +93,8 @@ pub struct ReadValue {
 /// An Observation or component as it was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AsSent {
+    /// `subject.reference`.
+    pub subject: Option<String>,
     /// The code that was understood, else the first one sent.
     pub code: String,
     /// Value and unit.
@@ -219,8 +219,9 @@ pub fn read(submission: &Submission<'_>, codes: &CodeMap) -> Reading {
             word: "not-supported",
             text: "a Bundle inside a Bundle is not read; send it on its own".to_owned(),
         };
-        reader.aside(&context, &site, Some(why));
+        reader.aside(&context, &site, Some(&why));
     }
+    reader.findings(&context, submission);
     reader.encounters(&context, submission, &results);
     reader.finish()
 }
@@ -387,9 +388,9 @@ impl Reader {
                         text: issue.text.clone(),
                     })
                 } else {
-                    self.no_person(context, site, &who)
+                    Some(self.no_person(context, site, &who))
                 };
-                self.aside(context, site, why);
+                self.aside(context, site, why.as_ref());
                 return;
             }
         };
@@ -412,7 +413,7 @@ impl Reader {
                 word: "two-patients",
                 text: TEXT.to_owned(),
             };
-            self.aside(context, site, Some(why));
+            self.aside(context, site, Some(&why));
             return;
         }
         let read = observation::read(context, site, Some(named), named.keys());
@@ -429,11 +430,7 @@ impl Reader {
             .reading(named, || people::person(context.index, site.entry, subject));
         reading.values.extend(read.values);
         reading.facts.extend(read.facts);
-        let (last, first): (Vec<_>, Vec<_>) = read
-            .statements
-            .into_iter()
-            .partition(about::Statement::comes_last);
-        for statement in first.into_iter().chain(last) {
+        for statement in read.statements {
             statement.apply(reading);
         }
         if let Some(note) = read.problem {
@@ -443,12 +440,7 @@ impl Reader {
     }
 
     /// Why an Observation belongs to no person, told once.
-    fn no_person(
-        &mut self,
-        context: &Context<'_, '_, '_>,
-        site: &Site<'_>,
-        who: &Who,
-    ) -> Option<Reason> {
+    fn no_person(&mut self, context: &Context<'_, '_, '_>, site: &Site<'_>, who: &Who) -> Reason {
         let ours = holders(site.tree).any(|holder| {
             holder
                 .get("code")
@@ -471,10 +463,10 @@ impl Reader {
                 "subject",
             ),
             _ => {
-                return Some(Reason {
+                return Reason {
                     word: "required",
                     text: "no subject".to_owned(),
-                });
+                };
             }
         };
         let issue = Issue::usual(word, text).at(format!("{}.{element}", site.path));
@@ -482,20 +474,20 @@ impl Reader {
             self.ignore(site.entry);
         }
         self.issue(site.entry, issue);
-        Some(Reason {
+        Reason {
             word,
             text: text.to_owned(),
-        })
+        }
     }
 
     /// Reads an Observation for the table only.
-    fn aside<'t>(&mut self, context: &Context<'_, '_, 't>, site: &Site<'t>, why: Option<Reason>) {
+    fn aside<'t>(&mut self, context: &Context<'_, '_, 't>, site: &Site<'t>, why: Option<&Reason>) {
         let read = observation::read(context, site, None, &[]);
         self.out
             .aside
             .extend(read.values.into_iter().map(|mut value| {
                 value.measurement = None;
-                value.sent.why = why.clone().or(value.sent.why);
+                value.sent.why = why.cloned().or(value.sent.why);
                 value
             }));
     }
@@ -539,6 +531,79 @@ impl Reader {
                 )
                 .at(format!("{path}.link")),
             );
+        }
+    }
+
+    /// Finding tokens of every resource that states one, Observations included.
+    fn findings<'t>(&mut self, context: &Context<'_, '_, 't>, submission: &Submission<'t>) {
+        if submission.refused.is_some() {
+            return;
+        }
+        for (place, entry) in submission.entries.iter().enumerate() {
+            let Some(tree) = entry.resource.filter(|_| entry.refused.is_none()) else {
+                continue;
+            };
+            let is_observation = tree.resource_type() == Some("Observation");
+            if is_observation && self.out.uses.get(place) != Some(&EntryUse::Stored) {
+                continue;
+            }
+            let resolve = |reference: &str| context.index.resource(place, reference);
+            let (mut facts, issues) = findings::facts(tree, &resolve);
+            let status = status_of(tree);
+            if facts.is_empty() && issues.is_empty() && status != "entered-in-error" {
+                continue;
+            }
+            let subject = tree.get("subject").or_else(|| tree.get("patient"));
+            let Who::Person(named) = people::who(context.index, place, subject) else {
+                continue;
+            };
+            for mut issue in issues {
+                issue.expression = Some(match issue.expression {
+                    Some(relative) => format!("{}.{relative}", entry.path),
+                    None => entry.path.clone(),
+                });
+                self.issue(place, issue);
+            }
+            let site = Site {
+                entry: place,
+                path: entry.path.clone(),
+                tree,
+                contained: false,
+            };
+            let reading = self
+                .people
+                .reading(&named, || people::person(context.index, place, subject));
+            // What was read of a film with its grade is not said twice.
+            let below = |path: &str| {
+                path == entry.path
+                    || path
+                        .strip_prefix(&entry.path)
+                        .is_some_and(|rest| rest.starts_with('.'))
+            };
+            facts.retain(|fact| {
+                !reading
+                    .facts
+                    .iter()
+                    .filter(|read| below(&read.path))
+                    .flat_map(|read| &read.facts)
+                    .any(|known| base(&known.token) == base(&fact.token))
+            });
+            if facts.is_empty() && (is_observation || status != "entered-in-error") {
+                continue;
+            }
+            let as_value = reading.values.iter().find(|value| value.path == entry.path);
+            let key = as_value.map_or_else(
+                || result_key::of_fact(context.index, &site, named.keys()),
+                |value| value.key.clone(),
+            );
+            reading.facts.push(ReadFact {
+                entry: place,
+                path: entry.path.clone(),
+                key,
+                status: status.to_owned(),
+                facts,
+            });
+            self.stored(place);
         }
     }
 
@@ -618,14 +683,15 @@ impl Reader {
     fn finish(mut self) -> Reading {
         for (named, note) in std::mem::take(&mut self.specimen_notes) {
             if let Some(reading) = self.people.known(&named) {
-                spoil(reading, &note);
+                together::spoil(reading, &note);
             }
         }
         let mut handle = 0;
         self.out.patients = self.people.into_readings();
         for patient in &mut self.out.patients {
-            dysplasia_needs_company(patient);
-            count_once(patient);
+            together::dysplasia_needs_company(patient);
+            about::pregnancies(patient);
+            together::count_once(patient);
             for value in &mut patient.values {
                 if let Some(measurement) = &mut value.measurement {
                     measurement.source.handle = handle;
@@ -658,7 +724,26 @@ fn about_a_value(word: &'static str, text: String) -> Issue {
     }
 }
 
-/// v3 ActCode: inpatient, acute and non-acute inpatient.
+/// A token without its qualifier.
+fn base(token: &str) -> &str {
+    token.split('@').next().unwrap_or(token)
+}
+
+/// `status`, or what stands for it in a Condition.
+fn status_of<'t>(resource: &'t Tree<'_>) -> &'t str {
+    resource
+        .text("status")
+        .or_else(|| {
+            resource
+                .get("verificationStatus")?
+                .items("coding")
+                .iter()
+                .find_map(|coding| coding.text("code"))
+        })
+        .unwrap_or_default()
+}
+
+/// Class of v3 `ActCode`: inpatient, acute and non-acute inpatient.
 fn is_open_inpatient_stay(encounter: &Tree<'_>) -> bool {
     let inpatient = encounter
         .get("class")
@@ -674,137 +759,5 @@ fn is_open_inpatient_stay(encounter: &Tree<'_>) -> bool {
     inpatient && !over
 }
 
-/// Marks the values of the specimen that a comment speaks of.
-fn spoil(reading: &mut PatientReading, note: &SpecimenNote) {
-    for value in &mut reading.values {
-        let Some(measurement) = value
-            .measurement
-            .as_mut()
-            .filter(|measurement| same_specimen(measurement, note))
-        else {
-            continue;
-        };
-        let blood_count = value.role.as_deref().is_some_and(|role| {
-            matches!(role, "core" | "differential" | "red-cell" | "reticulocyte")
-        });
-        let concerned = match note.problem {
-            SpecimenProblem::Clumped => matches!(
-                measurement.analyte,
-                Analyte::Platelets | Analyte::Mpv | Analyte::Ipf | Analyte::IpfAbsolute
-            ),
-            SpecimenProblem::Haemolysed => true,
-            _ => blood_count,
-        };
-        let citrate = measurement.problems.contains(&SpecimenProblem::Citrate);
-        if !concerned || (note.problem == SpecimenProblem::Clumped && citrate) {
-            continue;
-        }
-        if !measurement.problems.contains(&note.problem) {
-            measurement.problems.push(note.problem);
-        }
-        if let Some(reason) = observation::problem_reason(note.problem)
-            && measurement.unusable.is_none()
-        {
-            measurement.unusable = Some(reason.clone());
-            value.sent.why.get_or_insert(reason);
-        }
-    }
-}
-
-/// Same specimen, else same report, else same minute (clinical specification, section 0).
-fn same_specimen(measurement: &Measurement, note: &SpecimenNote) -> bool {
-    if let (Some(one), Some(two)) = (&measurement.specimen, &note.specimen) {
-        return one == two;
-    }
-    if let (Some(one), Some(two)) = (&measurement.report, &note.report)
-        && one == two
-    {
-        return true;
-    }
-    match (measurement.at, note.at) {
-        (Some(one), Some(two))
-            if one.precision == Precision::Instant && two.precision == Precision::Instant =>
-        {
-            one.instant.unix_timestamp().div_euclid(60)
-                == two.instant.unix_timestamp().div_euclid(60)
-        }
-        // A comment of the day, and nothing that says which specimen: better a count too few.
-        (Some(one), Some(two)) => {
-            one.day() == two.day() && (measurement.report.is_none() || note.report.is_none())
-        }
-        _ => false,
-    }
-}
-
-/// Pelger-Huet cells count as dysplasia only beside another item of it.
-fn dysplasia_needs_company(patient: &mut PatientReading) {
-    let is = |fact: &Fact, truth| &*fact.token == "dysplasia" && fact.truth == truth;
-    let times: HashSet<_> = patient
-        .facts
-        .iter()
-        .flat_map(|read| &read.facts)
-        .filter(|fact| is(fact, Truth::True))
-        .map(|fact| fact.from)
-        .collect();
-    for fact in patient.facts.iter_mut().flat_map(|read| &mut read.facts) {
-        if is(fact, Truth::Unknown)
-            && fact.source.loinc.as_deref() == Some("18311-1")
-            && times.contains(&fact.from)
-        {
-            fact.truth = Truth::True;
-        }
-    }
-}
-
-/// The same number as component, member and on its own is one value.
-fn count_once(patient: &mut PatientReading) {
-    let mut seen: HashMap<_, String> = HashMap::new();
-    for value in &mut patient.values {
-        let Some(measurement) = &value.measurement else {
-            continue;
-        };
-        let Some(number) = measurement.value.filter(|_| {
-            measurement.unusable.is_none()
-                && !matches!(
-                    measurement.status,
-                    Status::NotEvaluated | Status::EnteredInError
-                )
-        }) else {
-            continue;
-        };
-        let minute = measurement.at.map(|at| {
-            (
-                at.instant.unix_timestamp().div_euclid(60),
-                at.precision == Precision::Day,
-            )
-        });
-        let specimen = measurement
-            .specimen
-            .clone()
-            .or_else(|| measurement.report.clone());
-        if specimen.is_none() && minute.is_none_or(|(_, day)| day) {
-            continue;
-        }
-        let ends = |end: Option<crate::clinical::quantity::End>| {
-            end.map(|end| (end.value.normalize(), end.closed))
-        };
-        let same = (
-            measurement.analyte,
-            ends(number.low),
-            ends(number.high),
-            specimen,
-            minute,
-            value.sent.code.clone(),
-            measurement.status,
-        );
-        if let Some(first) = seen.get(&same) {
-            value.sent.why = Some(Reason {
-                word: "duplicate",
-                text: format!("the same value as {first}"),
-            });
-            value.measurement = None;
-        } else {
-            seen.insert(same, value.path.clone());
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ impl Named {
 }
 
 /// Follows a `subject`-like reference of the entry at `from`.
-pub(super) fn who<'t>(index: &Index<'_, 't>, from: usize, subject: Option<&Tree<'_>>) -> Who {
+pub(super) fn who(index: &Index<'_, '_>, from: usize, subject: Option<&Tree<'_>>) -> Who {
     let Some(subject) = subject else {
         return Who::Missing;
     };
@@ -149,7 +149,7 @@ fn kind_of(reference: &str) -> Option<&str> {
 }
 
 /// All keys of a Patient of the submission: its identifiers as sent, then the ways it is written.
-fn by_patient<'t>(index: &Index<'_, 't>, found: Found<'t>, written: Option<&str>) -> Named {
+fn by_patient(index: &Index<'_, '_>, found: Found<'_>, written: Option<&str>) -> Named {
     let identifiers: Vec<(String, String)> = found
         .tree
         .items("identifier")
@@ -337,8 +337,8 @@ impl People {
 }
 
 /// Demographics of the Patient that a person was named by, if it is in the submission.
-pub(super) fn person<'t>(
-    index: &Index<'_, 't>,
+pub(super) fn person(
+    index: &Index<'_, '_>,
     from: usize,
     subject: Option<&Tree<'_>>,
 ) -> Option<Person> {

@@ -90,6 +90,14 @@ impl<'s, 't> Index<'s, 't> {
         Some(Target::Identifier(system, value))
     }
 
+    /// The resource that a literal reference of the entry at `from` leads to.
+    pub(super) fn resource(&self, from: usize, reference: &str) -> Option<&'t Tree<'t>> {
+        match self.literal(from, reference) {
+            Target::Here(found) => Some(found.tree),
+            _ => None,
+        }
+    }
+
     fn literal(&self, from: usize, reference: &str) -> Target<'t> {
         if let Some(id) = reference.strip_prefix('#') {
             return self

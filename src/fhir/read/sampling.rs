@@ -84,9 +84,10 @@ impl<'t> Groups<'t> {
                 groups.add(index, site, "hasMember", &key, None);
             } else if !site.tree.items("component").is_empty() {
                 let address = address(site.tree);
-                if !groups.key.contains_key(&address) {
-                    groups.key.insert(address, group_key(index, site));
-                }
+                groups
+                    .key
+                    .entry(address)
+                    .or_insert_with(|| group_key(index, site));
             }
         }
         groups
@@ -180,11 +181,8 @@ fn group_key(index: &Index<'_, '_>, site: &Site<'_>) -> Arc<str> {
             .and_then(|value| value.get("value"))
             .and_then(Tree::as_number));
     }
-    hash.finalize()
-        .iter()
-        .take(12)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
+    data_encoding::HEXLOWER
+        .encode(hash.finalize().get(..12).unwrap_or_default())
         .into()
 }
 
@@ -209,7 +207,7 @@ pub(super) struct Specimen {
     pub(super) of_someone_else: bool,
 }
 
-/// Codes of v2-0487, v3 SpecimenType and SNOMED CT.
+/// Codes of v2-0487, v3 `SpecimenType` and SNOMED CT.
 #[rustfmt::skip]
 const MATERIALS: &[(Material, &[&str])] = &[
     (Material::Blood(Draw::Venous), &["BLDV", "122555007"]),

@@ -7,10 +7,13 @@ use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 
 use super::{PatientReading, ReadValue, Reading};
-use crate::clinical::{
-    assessment::Doubt,
-    quantity::Interval,
-    time::{Precision, SampleTime},
+use crate::{
+    clinical::{
+        assessment::Doubt,
+        quantity::Interval,
+        time::{Precision, SampleTime},
+    },
+    fhir::codes,
 };
 
 /// One value. An engineer reads these of their own file, so the patient is named as the file does.
@@ -73,12 +76,18 @@ pub fn rows(reading: &Reading, doubts: &[Doubt]) -> Vec<Row> {
                 .and_then(|measurement| doubts.get(&measurement.source.handle).copied());
             rows.push((
                 value.entry,
-                row(&name, value, doubt, told.contains(value.path.as_str())),
+                row(
+                    &name,
+                    value,
+                    doubt,
+                    told.iter().any(|path| value.path.starts_with(path)),
+                ),
             ));
         }
     }
     for value in &reading.aside {
-        rows.push((value.entry, row("", value, None, false)));
+        let name = value.sent.subject.as_deref().unwrap_or_default();
+        rows.push((value.entry, row(name, value, None, false)));
     }
     // Stable: within an entry the order of reading is the order of the file.
     rows.sort_by_key(|(entry, _)| *entry);
@@ -139,9 +148,10 @@ fn row(patient: &str, value: &ReadValue, doubt: Option<&Doubt>, is_fact: bool) -
     }
 }
 
-/// Pregnancy, gestation, smoking and the like say something of the person and are no token.
+/// Gestation at birth, smoking and the like say something of the person and are no token.
 fn is_statement(value: &ReadValue) -> bool {
-    value.role.is_none() || value.analyte_key.as_deref() == Some("smoking")
+    value.analyte_key.as_deref() == Some("smoking")
+        || (value.role.is_none() && !codes::is_about_pregnancy(&value.sent.code))
 }
 
 /// `132`, `<10`, `>=5`, `3-5`.

@@ -165,7 +165,8 @@ impl<'t> Decode<'_, 't> {
             pointer: "",
         };
         for issue in self.model.check_envelope(bundle, &place, MAX_ENTRY_ISSUES) {
-            if issue.is_error() {
+            // Whether a missing type matters depends on who asks.
+            if issue.is_error() && issue.expression.as_deref() != Some("Bundle.type") {
                 submission.refuse(Refusal::Invalid, issue);
             }
         }
@@ -314,12 +315,13 @@ impl Checker {
         cap: usize,
     ) -> Vec<Issue> {
         let mut issues = model.check(resource, place, cap);
-        let mut breaches = match profile_of(resource) {
+        let blood_count = is_blood_count(resource);
+        let mut breaches = match profile_of(resource, blood_count) {
             Some(name) => self.profiles.check(name, model, resource, place, cap),
             None => Vec::new(),
         };
         breaches.extend(self.profiles.check_claimed(model, resource, place, cap));
-        if is_blood_count(resource) {
+        if blood_count {
             breaches.extend(invariants::obs_7(model, resource, place));
         }
         // The schemas see again what the gate has seen, and say it less well.
@@ -374,9 +376,9 @@ impl Checker {
 }
 
 /// Which of our profiles an incoming resource must meet.
-fn profile_of(resource: &Tree<'_>) -> Option<&'static str> {
+fn profile_of(resource: &Tree<'_>, blood_count: bool) -> Option<&'static str> {
     match resource.resource_type()? {
-        "Observation" if is_blood_count(resource) => Some("blood-count-observation"),
+        "Observation" if blood_count => Some("blood-count-observation"),
         "Patient" => Some("subject-patient"),
         "DiagnosticReport" => Some("laboratory-report"),
         _ => None,

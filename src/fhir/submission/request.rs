@@ -12,11 +12,8 @@ use crate::fhir::{
 pub(super) fn read(model: &Model, tree: &Tree<'_>, entry: &mut Entry<'_>) -> Option<Request> {
     let request = tree.get("request")?;
     let place = format!("Bundle.entry[{}].request", entry.index);
-    let Some(method) = request.text("method") else {
-        let issue = Issue::error(word::REQUIRED, "method is required");
-        entry.refuse(Refusal::Invalid, issue.at(format!("{place}.method")));
-        return None;
-    };
+    // The base specification wants method and url, and has said so.
+    let (method, url) = (request.text("method")?, request.text("url")?);
     let method = match method {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
@@ -34,11 +31,6 @@ pub(super) fn read(model: &Model, tree: &Tree<'_>, entry: &mut Entry<'_>) -> Opt
         let issue = Issue::error(word::NOT_SUPPORTED, "HEAD and PATCH are not served");
         entry.refuse(Refusal::Invalid, issue.at(format!("{place}.method")));
     }
-    let Some(url) = request.text("url") else {
-        let issue = Issue::error(word::REQUIRED, "url is required");
-        entry.refuse(Refusal::Invalid, issue.at(format!("{place}.url")));
-        return None;
-    };
     if let Err((refusal, issue)) = check_url(model, method, url, entry.resource) {
         entry.refuse(refusal, issue.at(format!("{place}.url")));
     }

@@ -267,3 +267,94 @@ fn what_we_make_ourselves_is_the_same_tree() {
     assert_eq!(from_value(&value), read(BUNDLE).root);
     assert_eq!(read(BUNDLE).root.to_value(), value);
 }
+
+/// The validator must judge a tree as it judges `serde_json`'s own value.
+#[test]
+fn a_schema_judges_the_tree_as_it_judges_a_value() {
+    let schemas = [
+        r#"{"type":"integer"}"#,
+        r#"{"type":["number","null"],"minimum":1.5,"maximum":1e2,"multipleOf":0.5}"#,
+        r#"{"exclusiveMinimum":0}"#,
+        r#"{"const":1.0}"#,
+        r#"{"const":{"a":[1,"x",null]}}"#,
+        r#"{"enum":["x",2,null,true,[1],{"a":1}]}"#,
+        r#"{"type":"string","minLength":2,"maxLength":3,"pattern":"^\\S+$"}"#,
+        r#"{"type":"array","uniqueItems":true,"minItems":2,"maxItems":3}"#,
+        r#"{"contains":{"const":1},"minContains":2}"#,
+        r#"{"prefixItems":[{"type":"number"}],"items":{"type":"string"}}"#,
+        r#"{"unevaluatedItems":false}"#,
+        r#"{"required":["a"],"properties":{"a":{"type":"number"}},"additionalProperties":false}"#,
+        r#"{"propertyNames":{"maxLength":1},"minProperties":1,"maxProperties":2}"#,
+        r#"{"patternProperties":{"^a":{"type":"number"}},"unevaluatedProperties":false}"#,
+        r#"{"if":{"required":["a"]},"then":{"required":["b"]},"else":{"maxProperties":0}}"#,
+        r#"{"anyOf":[{"type":"string"},{"required":["a"]}],"not":{"required":["b"]}}"#,
+        r##"{"oneOf":[{"type":"object"},{"type":"array","items":{"$ref":"#"}}]}"##,
+        r#"{"dependentRequired":{"a":["b"]}}"#,
+        "false",
+    ];
+    let documents = [
+        "null",
+        "true",
+        "0",
+        "1",
+        "1.0",
+        "1.50",
+        "2",
+        "-1",
+        "100",
+        "101",
+        "1e2",
+        "12345678901234567890",
+        "0.1",
+        "\"\"",
+        "\"x\"",
+        "\"xy\"",
+        "\"x y\"",
+        "\"häm\"",
+        "\"abcd\"",
+        "[]",
+        "[1]",
+        "[1,1]",
+        "[1,1.0]",
+        "[1,2]",
+        "[1,\"x\"]",
+        "[\"1\",1,2,3]",
+        "[[1],[1]]",
+        "[[[]]]",
+        "{}",
+        r#"{"a":1}"#,
+        r#"{"a":"1"}"#,
+        r#"{"a":1,"b":2}"#,
+        r#"{"b":2}"#,
+        r#"{"ab":1}"#,
+        r#"{"a":[1,"x",null]}"#,
+        r#"{"x":{"a":1}}"#,
+    ];
+    for schema in schemas {
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let over_values = jsonschema::options().build(&schema).unwrap();
+        let over_trees = jsonschema::options_for::<TreeJson>()
+            .build(&schema)
+            .unwrap();
+        for text in documents {
+            let value: Value = serde_json::from_str(text).unwrap();
+            let places = |errors: jsonschema::ErrorIterator<'_>| -> Vec<_> {
+                errors
+                    .map(|error| {
+                        (
+                            error.instance_path().to_string(),
+                            error.schema_path().to_string(),
+                        )
+                    })
+                    .collect()
+            };
+            let tree = read(text).root;
+            assert_eq!(
+                places(over_trees.iter_errors(&tree)),
+                places(over_values.iter_errors(&value)),
+                "{text} against {schema}"
+            );
+            assert_eq!(over_trees.is_valid(&tree), over_values.is_valid(&value));
+        }
+    }
+}

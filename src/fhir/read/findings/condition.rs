@@ -308,6 +308,9 @@ impl Filing {
             }
             _ => self.onset.when.map(|when| when.first),
         };
+        if token == "postpartum" && truth.is_true() {
+            reader.state("pregnant@ended", truth, from, None);
+        }
         let token = self.qualified(hit, standing);
         reader.state(token, truth, from, until);
     }

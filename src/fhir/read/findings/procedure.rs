@@ -58,6 +58,9 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
         if truth.is_false() && needs_date {
             continue;
         }
+        if hit.row.token == "postpartum" && truth.is_true() {
+            reader.state("pregnant@ended", truth, begun.map(|when| when.first), None);
+        }
         reader.state(
             qualified(&hit),
             truth,

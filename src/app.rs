@@ -1,0 +1,330 @@
+//! Builds the parts, and runs them until told to stop. The only reader of the clock.
+
+use std::{
+    future::Future,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix_web::HttpServer;
+use time::OffsetDateTime;
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::Exit,
+    config::{ConfigError, Database, Serve},
+    courier::{Courier, Surroundings},
+    fhir::{
+        codes::CodeMap,
+        submission::{Checker, CheckerError},
+    },
+    fhir_server::{self, FhirServer, Token},
+    http::{self, Clock, Door},
+    store::{
+        OpenError, Store, StoreError,
+        lease::TargetId,
+        sqlite::{Options, Sqlite},
+    },
+};
+
+/// Name of the FHIR server of `--fhir-server` in the store and in lists.
+const TARGET: &str = "default";
+/// Time that load balancers get to notice that we are about to stop.
+const NOTICE: Duration = Duration::from_secs(5);
+/// Time for requests that are being worked on.
+const FINISH: Duration = Duration::from_secs(10);
+/// Time for deliveries that are on their way.
+const LAND: Duration = Duration::from_secs(15);
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file of the settings.
+    #[error("{what} {path}: {why}")]
+    File {
+        /// Which.
+        what: &'static str,
+        /// Where.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The address.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The database.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database, in use.
+    #[error("the database: {0}")]
+    Store(#[from] StoreError),
+    /// The profiles.
+    #[error(transparent)]
+    Checker(#[from] CheckerError),
+    /// The FHIR server.
+    #[error(transparent)]
+    Target(#[from] fhir_server::SetupError),
+}
+
+impl StartError {
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::File { .. } | Self::Target(_) => Exit::Config,
+            Self::Listen(..) => Exit::Io,
+            Self::Open(error) => match error {
+                OpenError::Locked { .. } => Exit::Locked,
+                OpenError::Unusable { .. } => Exit::Data,
+                OpenError::WrongIdentityKey { .. } | OpenError::IdentityKey { .. } => Exit::Config,
+                OpenError::Io { .. } | OpenError::Database { .. } => Exit::Io,
+            },
+            Self::Store(_) => Exit::Io,
+            Self::Checker(_) => Exit::Bug,
+        }
+    }
+}
+
+/// The service, bound and ready to run.
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    settings: Serve,
+    store: Arc<dyn Store>,
+    courier: Option<Arc<Courier<Arc<dyn Store>>>>,
+    door: http::Parts,
+    draining: CancellationToken,
+}
+
+/// `marrowflag serve`: builds, says where, runs until a signal.
+pub async fn serve(settings: Serve) -> Exit {
+    let app = match App::build(settings).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return error.exit();
+        }
+    };
+    let line = format!(
+        "marrowflag {} listening on http://{}\n",
+        env!("CARGO_PKG_VERSION"),
+        app.address()
+    );
+    let mut out = std::io::stdout().lock();
+    // Whoever started us may have closed its end; the service is wanted all the same.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    drop(out);
+    app.run_until(told_to_stop()).await
+}
+
+impl App {
+    /// Binds, opens the store, and builds the parts, by the clock of this machine.
+    pub async fn build(settings: Serve) -> Result<Self, StartError> {
+        Self::build_at(settings, Arc::new(now)).await
+    }
+
+    /// The same by another clock.
+    pub async fn build_at(settings: Serve, clock: Clock) -> Result<Self, StartError> {
+        settings.check()?;
+        let listener = TcpListener::bind(settings.listen).map_err(|error| StartError::Listen(settings.listen, error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Listen(settings.listen, error))?;
+        let base = match &settings.public_base_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{address}"),
+        };
+        let store = open(&settings, &clock).await?;
+        let checker = Arc::new(Checker::new(Vec::new())?);
+        let codes = Arc::new(code_map(&settings)?);
+        let wake = Arc::new(Notify::new());
+        let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
+        let draining = CancellationToken::new();
+        let door = http::Parts {
+            store: Arc::clone(&store),
+            checker,
+            clock,
+            base,
+            limits: http::Limits {
+                max_body: settings.limits.max_body,
+                max_inflight_bytes: settings.limits.max_inflight_bytes,
+                deadline: settings.limits.deadline,
+                body_timeout: settings.limits.body_timeout,
+            },
+            receipt_hours: settings.receipt_retention,
+            draining: draining.clone(),
+        };
+        Ok(Self {
+            listener,
+            address,
+            settings,
+            store,
+            courier,
+            door,
+            draining,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves and delivers until `stop`, then finishes what was begun.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Exit {
+        let Self {
+            listener,
+            address,
+            settings,
+            store,
+            courier,
+            door,
+            draining,
+        } = self;
+        let door = Door::new(door);
+        let limits = &settings.limits;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let server = HttpServer::new(move || http::app(door.clone()))
+            .workers(workers)
+            .max_connections(limits.max_connections.div_ceil(workers))
+            .client_request_timeout(limits.head_timeout)
+            .keep_alive(limits.keep_alive)
+            .shutdown_timeout(FINISH.as_secs())
+            .disable_signals()
+            .listen(listener);
+        let server = match server {
+            Ok(server) => server.run(),
+            Err(error) => {
+                tracing::error!(%error, "cannot serve");
+                return Exit::Io;
+            }
+        };
+        let handle = server.handle();
+        let mut serving = tokio::spawn(server);
+        let landing = CancellationToken::new();
+        let delivering = courier.map(|courier| tokio::spawn(courier.run(landing.clone())));
+        let mut failure = store.failure();
+
+        let exit = tokio::select! {
+            () = stop => Exit::Done,
+            ended = &mut serving => {
+                tracing::error!(ended = ?ended.map(|ended| ended.is_ok()), "the door closed by itself");
+                Exit::Bug
+            }
+            Ok(failed) = failure.wait_for(Option::is_some) => {
+                tracing::error!(failure = ?*failed, "the store failed: nothing more may be acknowledged");
+                Exit::Io
+            }
+        };
+        tracing::info!("stopping");
+        draining.cancel();
+        if exit == Exit::Done && !address.ip().is_loopback() {
+            tokio::time::sleep(NOTICE).await;
+        }
+        handle.stop(exit == Exit::Done).await;
+        landing.cancel();
+        if let Some(delivering) = delivering
+            && timeout(LAND, delivering).await.is_err()
+        {
+            tracing::warn!("a delivery is still on its way; it will be looked at again after the next start");
+        }
+        if let Err(error) = store.close().await {
+            tracing::error!(%error, "the store did not close");
+            return if exit == Exit::Done { Exit::Io } else { exit };
+        }
+        tracing::info!("stopped");
+        exit
+    }
+}
+
+async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+    let Database::Sqlite(path) = &settings.database;
+    let mut options = Options::new(path, clock(), rand::random());
+    options.identity_key_file.clone_from(&settings.identity_key_file);
+    options.queue = settings.limits.queue;
+    // Opening may recover what a crash left, which takes as long as it takes.
+    let opened = tokio::task::spawn_blocking(move || Sqlite::open(&options)).await;
+    match opened {
+        Ok(store) => Ok(Arc::new(store?)),
+        Err(_) => Err(StartError::Store(StoreError::Closed)),
+    }
+}
+
+fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
+    let Some(path) = &settings.code_map else {
+        return Ok(CodeMap::default());
+    };
+    let wrong = |why: String| StartError::File {
+        what: "code map",
+        path: path.display().to_string(),
+        why,
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    CodeMap::from_json(&path.display().to_string(), &bytes).map_err(|error| wrong(error.to_string()))
+}
+
+type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<TargetId>);
+
+async fn courier(
+    settings: &Serve,
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    wake: &Arc<Notify>,
+) -> Result<Delivering, StartError> {
+    let Some(url) = &settings.fhir_server else {
+        return Ok((None, Vec::new()));
+    };
+    let token = match &settings.fhir_server_token_file {
+        None => Token::None,
+        Some(path) => {
+            // A missing file is a mistake to hear of now, not at the first delivery.
+            std::fs::read(path).map_err(|error| StartError::File {
+                what: "token file",
+                path: path.display().to_string(),
+                why: error.to_string(),
+            })?;
+            Token::File(path.as_path().into())
+        }
+    };
+    let server = FhirServer::new(url.as_str(), token, fhir_server::Limits::default())?;
+    let target = store.target(TARGET, server.base()).await?;
+    let start = Instant::now();
+    let surroundings = Surroundings {
+        now: Arc::clone(clock),
+        monotonic: Arc::new(move || start.elapsed()),
+        jitter: Arc::new(rand::random),
+    };
+    let courier = Courier::new(Arc::clone(store), vec![(target, server)], surroundings, Arc::clone(wake));
+    Ok((Some(courier), vec![target]))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// SIGTERM, as containers and service managers send it, or Ctrl-C.
+async fn told_to_stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            // Without signals there is nobody to be told by.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = tokio::signal::ctrl_c().await;
+    }
+}

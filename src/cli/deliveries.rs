@@ -1,0 +1,112 @@
+//! `marrowflag deliveries`: looking works on the database, beside a running service; changing
+//! goes through the service, which alone writes.
+
+use std::{path::Path, time::Duration};
+
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+use super::{Exit, complain, print};
+use crate::{
+    config::{Database, Deliveries, ListFormat},
+    http::{detail_json, summary_json},
+    store::{
+        StoreError,
+        reading::{DeliveryFilter, DeliverySummary},
+        sqlite::look,
+    },
+};
+
+/// Time for the service to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Columns of the list, as the admin API names them.
+const COLUMNS: [&str; 8] = ["id", "target", "state", "urgency", "attempts", "created", "due", "parked"];
+
+/// Runs one of the subcommands.
+pub(super) async fn run(args: Deliveries) -> Exit {
+    match args {
+        Deliveries::List { database, state, target, format } => {
+            let filter = DeliveryFilter {
+                state,
+                target,
+                ..DeliveryFilter::default()
+            };
+            list(&database, &filter, format)
+        }
+        Deliveries::Show { id, database } => show(&database, id),
+        Deliveries::Retry { id, server } => change(&server, id, "retry").await,
+        Deliveries::Discard { id, server } => change(&server, id, "discard").await,
+    }
+}
+
+fn list(Database::Sqlite(path): &Database, filter: &DeliveryFilter, format: ListFormat) -> Exit {
+    let deliveries = match look::deliveries(path, filter) {
+        Ok(deliveries) => deliveries,
+        Err(error) => return unusable(path, &error),
+    };
+    match format {
+        ListFormat::Ndjson => print(
+            deliveries
+                .iter()
+                .map(|delivery| format!("{}\n", summary_json(delivery)))
+                .collect::<String>(),
+        ),
+        ListFormat::Table => print(table(&deliveries)),
+    }
+}
+
+fn table(deliveries: &[DeliverySummary]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(COLUMNS);
+    for delivery in deliveries {
+        let row = summary_json(delivery);
+        table.add_row(COLUMNS.map(|column| match row.get(column) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }));
+    }
+    format!("{table}\n")
+}
+
+fn show(Database::Sqlite(path): &Database, id: i64) -> Exit {
+    match look::delivery(path, id) {
+        Ok(Some(delivery)) => print(format!("{:#}\n", detail_json(&delivery))),
+        Ok(None) => {
+            complain(format!("there is no delivery {id}"));
+            Exit::Failed
+        }
+        Err(error) => unusable(path, &error),
+    }
+}
+
+fn unusable(path: &Path, error: &StoreError) -> Exit {
+    complain(format!("{}: {error}", path.display()));
+    Exit::Io
+}
+
+async fn change(server: &reqwest::Url, id: i64, what: &str) -> Exit {
+    let url = format!("{}/admin/deliveries/{id}/{what}", server.as_str().trim_end_matches('/'));
+    let answer = async {
+        let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        let answer = client.post(url).send().await?;
+        let done = answer.status().is_success();
+        Ok::<_, reqwest::Error>((done, answer.json::<Value>().await?))
+    };
+    match answer.await {
+        Ok((true, answer)) => {
+            let state = answer.get("state").and_then(Value::as_str).unwrap_or("changed");
+            print(format!("delivery {id}: {state}\n"))
+        }
+        Ok((false, outcome)) => {
+            let text = outcome.pointer("/issue/0/details/text").and_then(Value::as_str);
+            complain(format!("delivery {id}: {}", text.unwrap_or("refused")));
+            Exit::Failed
+        }
+        Err(error) => {
+            complain(format!("{server}: {}", error.without_url()));
+            Exit::Io
+        }
+    }
+}

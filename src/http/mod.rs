@@ -1,0 +1,163 @@
+//! The door: every route on one screen, with who calls it.
+
+mod admin;
+mod answer;
+mod body;
+//mod bundles;
+mod capability;
+mod console;
+mod error;
+mod findings;
+mod health;
+mod metrics;
+mod negotiate;
+//mod observations;
+//mod operations;
+//mod render;
+mod route;
+mod search;
+mod trail;
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{
+    App,
+    body::MessageBody,
+    dev::{ServiceFactory, ServiceRequest, ServiceResponse},
+    middleware::{Compress, from_fn},
+    web::{self, Data, ServiceConfig},
+};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+pub use self::admin::{detail_json, summary_json};
+use self::{body::Budget, capability::Capability, metrics::Metrics, route::at};
+use crate::{fhir::submission::Checker, store::Store};
+
+/// Whose data everything is, as long as nobody is asked who they are.
+const TENANT: &str = "default";
+/// Who sends, as long as nobody is asked who they are.
+const CLIENT: &str = "anonymous";
+
+/// Says what time it is. Handed in, so that nothing here reads a clock.
+pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
+
+/// What one request may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Size of a body after decompression.
+    pub max_body: usize,
+    /// Bytes of all bodies together.
+    pub max_inflight_bytes: usize,
+    /// Time for a request.
+    pub deadline: Duration,
+    /// Time for a body to arrive.
+    pub body_timeout: Duration,
+}
+
+/// What the door is built of.
+pub struct Parts {
+    /// Answers reads.
+    pub store: Arc<dyn Store>,
+    /// Checks what comes in.
+    pub checker: Arc<Checker>,
+    /// The time.
+    pub clock: Clock,
+    /// `http://host:port`, without a slash at the end.
+    pub base: String,
+    /// Limits.
+    pub limits: Limits,
+    /// For how long a repeat is answered with its receipt.
+    pub receipt_hours: u32,
+    /// Set when the service is about to end.
+    pub draining: CancellationToken,
+}
+
+/// State that every handler can reach.
+pub struct Door {
+    store: Arc<dyn Store>,
+    checker: Arc<Checker>,
+    clock: Clock,
+    base: String,
+    limits: Limits,
+    draining: CancellationToken,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    capability: Capability,
+}
+
+impl Door {
+    /// Makes the state, once for all workers.
+    pub fn new(parts: Parts) -> Data<Self> {
+        let metrics = Arc::new(Metrics::default());
+        Data::new(Self {
+            budget: Budget::new(parts.limits.max_inflight_bytes, Arc::clone(&metrics)),
+            capability: Capability::new(&parts.base, parts.receipt_hours),
+            metrics,
+            store: parts.store,
+            checker: parts.checker,
+            clock: parts.clock,
+            base: parts.base,
+            limits: parts.limits,
+            draining: parts.draining,
+        })
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        (self.clock)()
+    }
+}
+
+/// The application of one worker.
+pub fn app(
+    door: Data<Door>,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody + use<>>,
+        Error = actix_web::Error,
+        InitError = (),
+    > + use<>,
+> {
+    App::new()
+        .app_data(door)
+        .configure(routes)
+        .wrap(from_fn(trail::follow))
+        .wrap(Compress::default())
+}
+
+fn routes(config: &mut ServiceConfig) {
+    config
+        // Interface engines (Mirth, Rhapsody, Cloverleaf ...): results in.
+        //.service(at("/fhir").post(bundles::submit).finish())
+        //.service(at("/fhir/").post(bundles::submit).finish())
+        //.service(at("/fhir/Observation").post(observations::create).finish())
+        .service(at("/fhir/Observation/{id}").get(findings::read).finish())
+        // EHRs and whoever reads what was found.
+        .service(at("/fhir/Flag").get(findings::search_flags).finish())
+        .service(at("/fhir/DiagnosticReport").get(findings::search_reports).finish())
+        .service(at("/fhir/{type:Flag|DiagnosticReport|Provenance|Device}/{id}").get(findings::read).finish())
+        // Test harnesses, quality assurance, clinicians' tools: nothing stored.
+        //.service(at("/fhir/$assess-cytopenia").post(operations::assess).finish())
+        //.service(at("/fhir/{type}/$validate").post(operations::validate).finish())
+        // FHIR clients, before anything else.
+        .service(at("/fhir/metadata").get(capability::show).finish())
+        // A frequent mistake, answered with the right address.
+        //.service(at("/fhir/Bundle").post(bundles::wrong_address).finish())
+        // Kubernetes, Prometheus.
+        .service(at("/livez").get(health::live).finish())
+        .service(at("/readyz").get(health::ready).finish())
+        .service(at("/metrics").get(health::metrics).finish())
+        .service(at("/version").get(health::version).finish())
+        // Operators, and `marrowflag deliveries`.
+        .service(at("/admin/deliveries").get(admin::list).finish())
+        .service(at("/admin/deliveries/{id}").get(admin::show).finish())
+        .service(at("/admin/deliveries/{id}/retry").post(admin::retry).finish())
+        .service(at("/admin/deliveries/{id}/discard").post(admin::discard).finish())
+        // A newcomer with a browser.
+        .service(at("/").get(console::page).finish())
+        .service(at("/console.css").get(console::style).finish())
+        .service(at("/console.js").get(console::script).finish())
+        .default_service(web::to(route::nothing_here));
+}

@@ -1,0 +1,19 @@
+//! Looking at a database beside the process that serves it: read-only, without its lock and key.
+
+use std::path::Path;
+
+use super::{open, outbox};
+use crate::store::{
+    error::Result,
+    reading::{DeliveryDetail, DeliveryFilter, DeliverySummary},
+};
+
+/// Deliveries, newest first.
+pub fn deliveries(path: &Path, filter: &DeliveryFilter) -> Result<Vec<DeliverySummary>> {
+    outbox::list(&open::connect_reader(path)?, filter)
+}
+
+/// One delivery with its items and attempts.
+pub fn delivery(path: &Path, id: i64) -> Result<Option<DeliveryDetail>> {
+    outbox::show(&open::connect_reader(path)?, id)
+}

@@ -1,0 +1,462 @@
+//! The embedded engine: one file, one writing thread, readers with connections of their own.
+
+mod accept;
+pub mod look;
+mod open;
+mod outbox;
+mod read;
+mod rows;
+mod writer;
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use rusqlite::Connection;
+use time::OffsetDateTime;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+pub use self::open::Options;
+use self::{
+    accept::Prepared,
+    open::Parts,
+    rows::{column, first},
+    writer::Queue,
+};
+use super::{
+    IdentityKey, Pending, Store, codec,
+    delivery::Hold,
+    error::{Fatal, OpenError, Result, StoreError},
+    keys::Hash,
+    lease::{Leased, PatientId, Settlement, TargetId},
+    reading::{
+        DeliveryDetail, DeliveryFilter, DeliverySummary, Figures, HeldResource, KnownPatient, Page,
+        Search, TargetRow,
+    },
+    submission::{Accepted, Incoming},
+};
+
+/// Reads at the same time; more wait.
+const READERS: usize = 16;
+
+/// A store in one file.
+pub struct Sqlite {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    path: PathBuf,
+    key: IdentityKey,
+    replica: String,
+    /// `None` once closed: then the writer ends.
+    queue: Mutex<Option<Queue>>,
+    status: Arc<writer::Status>,
+    readers: Mutex<Vec<Connection>>,
+    reading: Semaphore,
+    next_patient: AtomicI64,
+    leases: AtomicU64,
+}
+
+impl Sqlite {
+    /// Open or make the database; recover what a crash left; start the writer.
+    pub fn open(options: &Options) -> std::result::Result<Self, OpenError> {
+        let Parts {
+            connection,
+            key,
+            lock,
+        } = open::open(options)?;
+        let highest = first(
+            &connection,
+            "SELECT coalesce(max(id), 0) FROM patient",
+            [],
+            |row| column::<i64>(row, 0),
+        )
+        .map_err(|error| OpenError::Database {
+            path: options.path.clone(),
+            what: error.to_string(),
+        })?
+        .unwrap_or(0);
+        let (queue, consumer) = Queue::new(options.queue, options.queue_bytes);
+        let shared = Arc::new(Shared {
+            path: options.path.clone(),
+            key,
+            replica: options.replica.clone(),
+            status: Arc::clone(&queue.status),
+            queue: Mutex::new(Some(queue)),
+            readers: Mutex::new(Vec::new()),
+            reading: Semaphore::new(READERS),
+            next_patient: AtomicI64::new(highest + 1),
+            leases: AtomicU64::new(0),
+        });
+        let wal = open::beside(&options.path, "-wal");
+        let writer = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write_until_closed(&connection, &consumer, &wal, lock))
+            .map_err(|source| OpenError::Io {
+                path: options.path.clone(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+}
+
+fn write_until_closed(
+    connection: &Connection,
+    consumer: &writer::Consumer,
+    wal: &std::path::Path,
+    lock: File,
+) {
+    writer::run(connection, consumer, wal);
+    // After a failure the file is left as it is: the next start looks at it.
+    if !writer::failed(consumer) {
+        let _ = open::stop(connection);
+    }
+    drop(lock);
+}
+
+impl Shared {
+    fn queue(&self) -> Result<Queue> {
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or(StoreError::Closed)
+    }
+
+    /// A read on a connection of its own, off the caller's thread.
+    async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection, &Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = self
+            .reading
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        let shared = Arc::clone(self);
+        let result = tokio::task::spawn_blocking(move || {
+            let connection = shared.reader()?;
+            let result = in_snapshot(&connection, &shared, work);
+            if result.is_ok() {
+                shared
+                    .readers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(connection);
+            }
+            result
+        })
+        .await
+        .unwrap_or(Err(StoreError::ModelPanicked));
+        drop(permit);
+        result
+    }
+
+    fn reader(&self) -> Result<Connection> {
+        let idle = self
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => open::connect_reader(&self.path),
+        }
+    }
+
+    /// Work of our own on the writer.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let answer = self.queue()?.run(work)?;
+        answered(answer).await
+    }
+}
+
+/// All reads of one piece of work see the same state.
+fn in_snapshot<T>(
+    connection: &Connection,
+    shared: &Shared,
+    work: impl FnOnce(&Connection, &Shared) -> Result<T>,
+) -> Result<T> {
+    rows::execute(connection, "BEGIN", [])?;
+    let result = work(connection, shared);
+    let end = rows::execute(connection, "COMMIT", []);
+    let value = result?;
+    end?;
+    Ok(value)
+}
+
+async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    answer.await.unwrap_or(Err(StoreError::Closed))
+}
+
+/// Bytes that a submission keeps in memory while it waits, roughly.
+fn weight(incoming: &Incoming) -> usize {
+    incoming
+        .patients
+        .iter()
+        .flat_map(|patient| &patient.resources)
+        .map(|resource| resource.text.len())
+        .sum()
+}
+
+impl Store for Sqlite {
+    fn identity_key(&self) -> &IdentityKey {
+        &self.shared.key
+    }
+
+    fn accept(&self, incoming: Arc<Incoming>) -> Pending<'_, Accepted> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let thought = Arc::clone(&incoming);
+            let prepared = shared
+                .read(move |connection, shared| {
+                    accept::prepare(connection, &thought, &shared.next_patient)
+                })
+                .await?;
+            let (plan, give_up) = match prepared {
+                Prepared::Answer(accepted) => return Ok(accepted),
+                Prepared::Write(plan, give_up) => (plan, give_up),
+            };
+            let queue = shared.queue()?;
+            let answer = queue.submit(weight(&incoming), move |connection| {
+                accept::commit(connection, &incoming, &shared.next_patient, plan, &give_up)
+            })?;
+            answered(answer).await
+        })
+    }
+
+    fn find_patients(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, Vec<PatientId>> {
+        let tenant = tenant.to_owned();
+        Box::pin(
+            self.shared
+                .read(move |connection, _| read::find_patients(connection, &tenant, &keys)),
+        )
+    }
+
+    fn patient(&self, tenant: &str, id: PatientId) -> Pending<'_, Option<KnownPatient>> {
+        let tenant = tenant.to_owned();
+        Box::pin(
+            self.shared
+                .read(move |connection, _| read::patient(connection, &tenant, id)),
+        )
+    }
+
+    fn search(&self, search: Search) -> Pending<'_, Page> {
+        Box::pin(
+            self.shared
+                .read(move |connection, _| read::search(connection, &search)),
+        )
+    }
+
+    fn read(
+        &self,
+        tenant: &str,
+        kind: &str,
+        id: &str,
+        version: Option<i64>,
+    ) -> Pending<'_, Option<HeldResource>> {
+        let (tenant, kind, id) = (tenant.to_owned(), kind.to_owned(), id.to_owned());
+        Box::pin(
+            self.shared
+                .read(move |connection, _| read::read(connection, &tenant, &kind, &id, version)),
+        )
+    }
+
+    fn read_sent(
+        &self,
+        tenant: &str,
+        client: &str,
+        kind: &str,
+        id: &str,
+        version: Option<i64>,
+    ) -> Pending<'_, Option<HeldResource>> {
+        let (tenant, client) = (tenant.to_owned(), client.to_owned());
+        let (kind, id) = (kind.to_owned(), id.to_owned());
+        Box::pin(self.shared.read(move |connection, _| {
+            read::read_sent(connection, &tenant, &client, &kind, &id, version)
+        }))
+    }
+
+    fn target(&self, name: &str, base_url: &str) -> Pending<'_, TargetId> {
+        let (name, base_url) = (name.to_owned(), base_url.to_owned());
+        Box::pin(
+            self.shared
+                .write(move |connection| outbox::target(connection, &name, &base_url)),
+        )
+    }
+
+    fn targets(&self) -> Pending<'_, Vec<TargetRow>> {
+        Box::pin(
+            self.shared
+                .read(|connection, _| outbox::targets(connection)),
+        )
+    }
+
+    fn hold(&self, target: TargetId, hold: Option<Hold>, now: OffsetDateTime) -> Pending<'_, ()> {
+        let now = codec::millis(now);
+        Box::pin(
+            self.shared
+                .write(move |connection| outbox::hold(connection, target, hold, now)),
+        )
+    }
+
+    fn lease(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+        limit: usize,
+    ) -> Pending<'_, Vec<Leased>> {
+        let shared = Arc::clone(&self.shared);
+        let now = codec::millis(now);
+        Box::pin(async move {
+            let me = shared.replica.clone();
+            let many = u64::try_from(limit).unwrap_or(u64::MAX);
+            let turn = shared.leases.fetch_add(many, Ordering::Relaxed);
+            shared
+                .write(move |connection| outbox::lease(connection, &me, target, now, limit, turn))
+                .await
+        })
+    }
+
+    fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool> {
+        let (me, leased) = (self.shared.replica.clone(), leased.clone());
+        Box::pin(
+            self.shared
+                .write(move |connection| outbox::settle(connection, &me, &leased, &settlement)),
+        )
+    }
+
+    fn release(&self, leased: &Leased, now: OffsetDateTime) -> Pending<'_, bool> {
+        let (me, leased) = (self.shared.replica.clone(), leased.clone());
+        let now = codec::millis(now);
+        Box::pin(
+            self.shared
+                .write(move |connection| outbox::release(connection, &me, &leased, now)),
+        )
+    }
+
+    fn deliveries(&self, filter: DeliveryFilter) -> Pending<'_, Vec<DeliverySummary>> {
+        Box::pin(
+            self.shared
+                .read(move |connection, _| outbox::list(connection, &filter)),
+        )
+    }
+
+    fn delivery(&self, id: i64) -> Pending<'_, Option<DeliveryDetail>> {
+        Box::pin(
+            self.shared
+                .read(move |connection, _| outbox::show(connection, id)),
+        )
+    }
+
+    fn retry(&self, filter: DeliveryFilter, now: OffsetDateTime) -> Pending<'_, usize> {
+        let now = codec::millis(now);
+        Box::pin(
+            self.shared
+                .write(move |connection| outbox::retry(connection, &filter, now)),
+        )
+    }
+
+    fn discard(&self, id: i64, now: OffsetDateTime) -> Pending<'_, bool> {
+        let now = codec::millis(now);
+        Box::pin(
+            self.shared
+                .write(move |connection| outbox::discard(connection, id, now)),
+        )
+    }
+
+    fn figures(&self) -> Pending<'_, Figures> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let wal = open::beside(&shared.path, "-wal");
+            let figures = shared
+                .read(|connection, _| read::figures(connection))
+                .await?;
+            Ok(Figures {
+                queue_length: shared.status.queued.load(Ordering::Relaxed),
+                wal_bytes: std::fs::metadata(wal).map_or(0, |wal| wal.len()),
+                groups: shared.status.groups.load(Ordering::Relaxed),
+                commits: shared.status.commits.load(Ordering::Relaxed),
+                ..figures
+            })
+        })
+    }
+
+    fn ready(&self) -> bool {
+        let status = &self.shared.status;
+        let open = self
+            .shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        open && status.ready.load(Ordering::Relaxed)
+    }
+
+    fn failure(&self) -> watch::Receiver<Option<Fatal>> {
+        self.shared.status.fatal.subscribe()
+    }
+
+    fn close(&self) -> Pending<'_, ()> {
+        Box::pin(async move {
+            drop(
+                self.shared
+                    .queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+            // Readers hold the log; without them it can be cut.
+            self.shared
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+            let writer = self
+                .writer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(writer) = writer {
+                tokio::task::spawn_blocking(move || writer.join())
+                    .await
+                    .map_err(|_| StoreError::Closed)?
+                    .map_err(|_| StoreError::Closed)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The outbox seen from beside: for commands that look while a service runs.
+pub struct Beside(Connection);
+
+impl Beside {
+    /// A connection that only reads, without the lock of the service.
+    pub fn open(path: &std::path::Path) -> Result<Self> {
+        open::connect_reader(path).map(Self)
+    }
+
+    /// As [`Store::deliveries`].
+    pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliverySummary>> {
+        outbox::list(&self.0, filter)
+    }
+
+    /// As [`Store::delivery`].
+    pub fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>> {
+        outbox::show(&self.0, id)
+    }
+}

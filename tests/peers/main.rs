@@ -1,0 +1,16 @@
+//! marrowflag against other FHIR servers: one that misbehaves on purpose, and real ones.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test that fails here has found something"
+)]
+
+mod courier;
+mod deliveries;
+mod engines;
+mod misbehaving;
+mod strategies;
+mod verdicts;

@@ -1,0 +1,484 @@
+//! A FHIR server that misbehaves on purpose: real sockets, scripted faults, and the truth about
+//! what it stored.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::AbortHandle,
+};
+
+use crate::deliveries::MRN;
+
+/// What goes wrong at one request.
+#[derive(Clone)]
+pub(crate) enum Fault {
+    /// An answer of this status, these header lines and this body; nothing is stored.
+    Answer(u16, &'static str, String),
+    /// It is stored, then the inner fault.
+    Stored(Box<Fault>),
+    /// No answer, ever.
+    Silence,
+    /// The connection is reset.
+    Reset,
+    /// The head of an answer and half of its body.
+    Truncated,
+    /// One byte a second.
+    Drip,
+    /// 100 MiB of body.
+    Huge,
+    /// Chunks without end.
+    Endless,
+    /// It answers well, and then a human closes this resource.
+    ThenClosed(&'static str),
+    /// Nothing goes wrong.
+    Fine,
+}
+
+impl Fault {
+    pub(crate) fn status(status: u16) -> Self {
+        Self::Answer(status, "", String::new())
+    }
+}
+
+/// Which requests a fault waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum On {
+    Metadata,
+    Patient,
+    Read,
+    Write,
+}
+
+/// What it promises.
+#[derive(Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are the flags of a CapabilityStatement"
+)]
+pub(crate) struct Promise {
+    pub(crate) transaction: bool,
+    pub(crate) update_create: bool,
+    pub(crate) conditional_update: bool,
+    pub(crate) conditional_create: bool,
+    /// Flag cannot be written, as at Epic.
+    pub(crate) no_flag: bool,
+}
+
+/// PUT by id, one by one.
+pub(crate) const PUT_ID: Promise = Promise {
+    transaction: false,
+    update_create: true,
+    conditional_update: false,
+    conditional_create: false,
+    no_flag: false,
+};
+
+/// PUT by id in transactions.
+pub(crate) const TRANSACTION: Promise = Promise {
+    transaction: true,
+    ..PUT_ID
+};
+
+#[derive(Default)]
+pub(crate) struct Truth {
+    faults: Vec<(On, VecDeque<Fault>)>,
+    /// `Type/id` to version and content.
+    pub(crate) resources: BTreeMap<String, (u64, Value)>,
+    /// Every stored write, in order.
+    pub(crate) writes: Vec<String>,
+    /// Every request: method, address, If-Match, Authorization.
+    pub(crate) requests: Vec<Request>,
+    /// How many patients carry an identifier; 1 unless it says otherwise.
+    pub(crate) patients: Option<usize>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    body: Value,
+}
+
+/// The server; it stops when dropped.
+pub(crate) struct Misbehaving {
+    pub(crate) base: String,
+    truth: Arc<Mutex<Truth>>,
+    task: AbortHandle,
+}
+
+impl Drop for Misbehaving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Misbehaving {
+    pub(crate) async fn start(promise: Promise) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/fhir", listener.local_addr().unwrap());
+        let truth = Arc::new(Mutex::new(Truth::default()));
+        let shared = Arc::clone(&truth);
+        let task = tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, Arc::clone(&shared), promise));
+            }
+        });
+        Self {
+            base,
+            truth,
+            task: task.abort_handle(),
+        }
+    }
+
+    pub(crate) fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap()
+    }
+
+    /// These faults, one for each matching request from now on.
+    pub(crate) fn script(&self, on: On, faults: impl IntoIterator<Item = Fault>) {
+        let faults = faults.into_iter().collect();
+        self.truth().faults.push((on, faults));
+    }
+
+    /// A human edits a resource.
+    pub(crate) fn edit(&self, place: &str, edit: impl FnOnce(&mut Value)) {
+        self.truth().edit(place, edit);
+    }
+}
+
+async fn serve(mut socket: TcpStream, truth: Arc<Mutex<Truth>>, promise: Promise) {
+    let mut bytes = Vec::new();
+    while let Some(request) = read(&mut socket, &mut bytes).await {
+        let on = kind(&request);
+        let fault = {
+            let mut truth = truth.lock().unwrap();
+            truth.requests.push(request.clone());
+            let mut scripts = truth.faults.iter_mut();
+            let script = scripts.find(|(for_on, faults)| *for_on == on && !faults.is_empty());
+            script.and_then(|(_, faults)| faults.pop_front())
+        };
+        if !answer(&mut socket, &request, fault, &truth, promise).await {
+            return;
+        }
+    }
+}
+
+fn kind(request: &Request) -> On {
+    match (request.method.as_str(), request.path.as_str()) {
+        (_, "/fhir/metadata") => On::Metadata,
+        ("GET", path) if path.starts_with("/fhir/Patient") => On::Patient,
+        ("GET", _) => On::Read,
+        _ => On::Write,
+    }
+}
+
+/// `false`: the connection is done for.
+async fn answer(
+    socket: &mut TcpStream,
+    request: &Request,
+    fault: Option<Fault>,
+    truth: &Mutex<Truth>,
+    promise: Promise,
+) -> bool {
+    let mut fault = fault.unwrap_or(Fault::Fine);
+    if let Fault::Stored(then) = fault {
+        truth.lock().unwrap().handle(request, promise);
+        fault = *then;
+    }
+    match fault {
+        Fault::Fine => {
+            let (status, headers, body) = truth.lock().unwrap().handle(request, promise);
+            write(socket, status, &headers, &body).await
+        }
+        Fault::ThenClosed(place) => {
+            let (status, headers, body) = truth.lock().unwrap().handle(request, promise);
+            truth
+                .lock()
+                .unwrap()
+                .edit(place, |resource| resource["status"] = json!("inactive"));
+            write(socket, status, &headers, &body).await
+        }
+        Fault::Answer(status, headers, body) => write(socket, status, headers, &body).await,
+        Fault::Stored(_) => unreachable!("nested"),
+        Fault::Silence => {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            false
+        }
+        Fault::Reset => {
+            socket.set_zero_linger().unwrap();
+            false
+        }
+        Fault::Truncated => {
+            let half = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 500\r\n\r\n{\"resourceType\":";
+            let _ = socket.write_all(half.as_bytes()).await;
+            false
+        }
+        Fault::Drip => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 60\r\n\r\n";
+            let _ = socket.write_all(head.as_bytes()).await;
+            while socket.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            false
+        }
+        Fault::Huge => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 104857600\r\n\r\n";
+            let _ = socket.write_all(head.as_bytes()).await;
+            while socket.write_all(&[b' '; 8192]).await.is_ok() {}
+            false
+        }
+        Fault::Endless => {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let _ = socket.write_all(head.as_bytes()).await;
+            while socket.write_all(b"400\r\n").await.is_ok() {
+                let _ = socket.write_all(&[b' '; 1024]).await;
+                let _ = socket.write_all(b"\r\n").await;
+            }
+            false
+        }
+    }
+}
+
+async fn write(socket: &mut TcpStream, status: u16, headers: &str, body: &str) -> bool {
+    let length = match status {
+        204 => String::new(),
+        _ => format!("Content-Length: {}\r\n", body.len()),
+    };
+    let text = format!("HTTP/1.1 {status} Something\r\n{length}{headers}\r\n{body}");
+    socket.write_all(text.as_bytes()).await.is_ok()
+}
+
+async fn read(socket: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Request> {
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if socket.read_buf(bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes.drain(..end).collect()).ok()?;
+    let mut lines = head.lines();
+    let mut words = lines.next()?.split(' ');
+    let mut request = Request {
+        method: words.next()?.to_owned(),
+        path: words.next()?.to_owned(),
+        ..Request::default()
+    };
+    for line in lines {
+        if let Some((name, value)) = line.split_once(": ") {
+            let name = name.to_ascii_lowercase();
+            request.headers.insert(name, value.to_owned());
+        }
+    }
+    let length = request.headers.get("content-length");
+    let length: usize = length.map_or(0, |text| text.parse().unwrap());
+    while bytes.len() < length {
+        if socket.read_buf(bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body: Vec<_> = bytes.drain(..length).collect();
+    if !body.is_empty() {
+        request.body = serde_json::from_slice(&body).unwrap();
+    }
+    Some(request)
+}
+
+type Answer = (u16, String, String);
+
+fn ok(body: &Value) -> Answer {
+    (200, String::new(), body.to_string())
+}
+
+fn status(status: u16) -> Answer {
+    let outcome = json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "processing"}]});
+    (status, String::new(), outcome.to_string())
+}
+
+impl Truth {
+    /// From now on it works.
+    pub(crate) fn end_faults(&mut self) {
+        self.faults.clear();
+    }
+
+    fn edit(&mut self, place: &str, edit: impl FnOnce(&mut Value)) {
+        let (version, resource) = self.resources.get_mut(place).unwrap();
+        *version += 1;
+        edit(resource);
+    }
+
+    /// What a server that works would do.
+    fn handle(&mut self, request: &Request, promise: Promise) -> Answer {
+        let path = request.path.strip_prefix("/fhir").unwrap();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let segments: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+        match (request.method.as_str(), segments.as_slice()) {
+            ("GET", ["metadata"]) => ok(&metadata(promise)),
+            ("GET", ["Patient"]) => ok(&self.patients(query)),
+            ("GET", [kind]) => ok(&self.search(kind, query)),
+            ("GET", ["Patient", id]) => ok(&json!({"resourceType": "Patient", "id": id})),
+            ("GET", [_, _]) => match self.resources.get(&segments.join("/")) {
+                Some((version, resource)) => {
+                    let etag = format!("ETag: W/\"{version}\"\r\n");
+                    (200, etag, resource.to_string())
+                }
+                None => status(404),
+            },
+            ("POST", []) => self.transaction(&request.body),
+            ("PUT", [_, id]) => {
+                if request.body["id"] != json!(id) {
+                    return status(400);
+                }
+                let version = request.headers.get("if-match");
+                self.put(
+                    &segments.join("/"),
+                    version.map(String::as_str),
+                    &request.body,
+                )
+            }
+            ("PUT", [kind]) => {
+                let found = self.matching(kind, query);
+                let fresh = format!("{}", 1000 + self.resources.len());
+                let id = found.first().cloned().unwrap_or(fresh);
+                let mut body = request.body.clone();
+                body["id"] = json!(id);
+                self.put(&format!("{kind}/{id}"), None, &body)
+            }
+            ("POST", [kind]) => {
+                let query = request.headers.get("if-none-exist");
+                let found = query.map(|query| self.matching(kind, query));
+                if let Some(id) = found.iter().flatten().next() {
+                    return ok(&self.resources[&format!("{kind}/{id}")].1);
+                }
+                let id = format!("{}", 1000 + self.resources.len());
+                let mut body = request.body.clone();
+                body["id"] = json!(id);
+                self.put(&format!("{kind}/{id}"), None, &body)
+            }
+            _ => status(404),
+        }
+    }
+
+    fn put(&mut self, place: &str, if_match: Option<&str>, body: &Value) -> Answer {
+        let known = self.resources.get(place).map(|(version, _)| *version);
+        if if_match.is_some_and(|asked| known.is_none_or(|now| asked != format!("W/\"{now}\""))) {
+            return status(412);
+        }
+        let version = known.unwrap_or(0) + 1;
+        self.resources
+            .insert(place.to_owned(), (version, body.clone()));
+        self.writes.push(place.to_owned());
+        let headers =
+            format!("ETag: W/\"{version}\"\r\nLocation: /fhir/{place}/_history/{version}\r\n");
+        let code = if known.is_some() { 200 } else { 201 };
+        (code, headers, body.to_string())
+    }
+
+    fn transaction(&mut self, bundle: &Value) -> Answer {
+        let entries = bundle["entry"].as_array().unwrap();
+        let stale = entries.iter().any(|entry| {
+            let asked = entry["request"]["ifMatch"].as_str();
+            let known = self
+                .resources
+                .get(entry["request"]["url"].as_str().unwrap());
+            let known = known.map(|(version, _)| format!("W/\"{version}\""));
+            asked.is_some() && asked.map(str::to_owned) != known
+        });
+        if stale {
+            return status(412);
+        }
+        let answers: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                let place = entry["request"]["url"].as_str().unwrap();
+                let (code, ..) = self.put(place, None, &entry["resource"]);
+                let version = self.resources[place].0;
+                json!({"response": {"status": code.to_string(), "etag": format!("W/\"{version}\""), "location": format!("{place}/_history/{version}")}})
+            })
+            .collect();
+        ok(&json!({"resourceType": "Bundle", "type": "transaction-response", "entry": answers}))
+    }
+
+    fn patients(&self, query: &str) -> Value {
+        let value = query.rsplit("%7C").next().unwrap_or_default();
+        let entries: Vec<_> = (0..self.patients.unwrap_or(1))
+            .map(|number| {
+                let id = format!("p{number}-{value}");
+                json!({"resource": {"resourceType": "Patient", "id": id, "identifier": [{"system": MRN, "value": value}]}})
+            })
+            .collect();
+        json!({"resourceType": "Bundle", "type": "searchset", "entry": entries})
+    }
+
+    /// Ids of resources whose identifier value ends the query, or that are about its target.
+    fn matching(&self, kind: &str, query: &str) -> Vec<String> {
+        let prefix = format!("{kind}/");
+        let value = query.rsplit("%7C").next().unwrap_or_default();
+        let target = query
+            .strip_prefix("target=")
+            .map(|text| text.replace("%2F", "/"));
+        let matches = |resource: &Value| match &target {
+            Some(target) => resource["target"][0]["reference"] == json!(target),
+            None => resource["identifier"][0]["value"] == json!(value),
+        };
+        self.resources
+            .iter()
+            .filter(|(_, (_, resource))| matches(resource))
+            .filter_map(|(place, _)| place.strip_prefix(&prefix))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn search(&self, kind: &str, query: &str) -> Value {
+        let entries: Vec<_> = self
+            .matching(kind, query)
+            .iter()
+            .map(|id| {
+                let (version, resource) = &self.resources[&format!("{kind}/{id}")];
+                let mut resource = resource.clone();
+                resource["meta"]["versionId"] = json!(version.to_string());
+                json!({"resource": resource})
+            })
+            .collect();
+        json!({"resourceType": "Bundle", "type": "searchset", "entry": entries})
+    }
+}
+
+fn metadata(promise: Promise) -> Value {
+    let resources: Vec<_> = ["Device", "DiagnosticReport", "Flag", "Provenance"]
+        .into_iter()
+        .map(|kind| {
+            let read_only = promise.no_flag && kind == "Flag";
+            let codes: &[&str] = if read_only {
+                &["read", "search-type"]
+            } else {
+                &["read", "search-type", "create", "update"]
+            };
+            let interaction: Vec<_> = codes.iter().map(|code| json!({"code": code})).collect();
+            json!({
+                "type": kind, "interaction": interaction,
+                "updateCreate": promise.update_create && !read_only,
+                "conditionalUpdate": promise.conditional_update && !read_only,
+                "conditionalCreate": promise.conditional_create && !read_only
+            })
+        })
+        .collect();
+    let system: Vec<_> = promise
+        .transaction
+        .then(|| json!({"code": "transaction"}))
+        .into_iter()
+        .collect();
+    json!({
+        "resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "status": "active",
+        "rest": [{"mode": "server", "interaction": system, "resource": resources}]
+    })
+}

@@ -1,0 +1,1517 @@
+//! What every store promises, asked of each engine in the same words.
+//!
+//! The model here is a toy, so that the tests say what the store does and not what medicine says:
+//! a haemoglobin below 100 raises one Flag, anything else closes it.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that fails here has found something"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use marrowflag::{
+    clinical::{
+        analyte::Analyte,
+        assessment::{
+            Assessment, Decision, Family, Finding, FlagChange, FlagState, Output as Earned,
+            Urgency, Verdict,
+        },
+        quantity::Interval,
+        time::{Precision, SampleTime},
+        timeline::{Draw, Measurement, Method, Person, Received, Sex, Source, Status, Timeline},
+    },
+    fhir::{
+        read::ResultKey,
+        write::{Resource, identity},
+    },
+    store::{
+        OpenError, Store, StoreError,
+        delivery::{Class, First, Hold, Next, Why},
+        keys::{Hash, ResultId, digest, parse_logical_id},
+        lease::{AttemptRecord, Fate, Leased, Settlement, TargetId, Written},
+        reading::{DeliveryFilter, Search},
+        sqlite::{Options, Sqlite},
+        submission::{
+            Accepted, Case, Claims, Conclusion, EntryResult, Envelope, EnvelopeKind, Incoming,
+            IncomingPatient, IncomingResource, IncomingValue, Model, OutboxTarget, Outcome, Output,
+            Whose, Withdrawal,
+        },
+    },
+};
+use serde_json::json;
+use time::{Duration, OffsetDateTime, macros::datetime};
+
+const NOW: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
+
+/// A haemoglobin below 100 raises a Flag.
+struct Toy;
+
+fn lowest(timeline: &Timeline) -> Option<rust_decimal::Decimal> {
+    timeline
+        .measurements
+        .iter()
+        .filter(|one| one.status != Status::EnteredInError)
+        .filter_map(|one| one.value.as_ref()?.as_exact())
+        .min()
+}
+
+impl Model for Toy {
+    fn conclude(&self, case: &Case<'_>) -> Conclusion {
+        let lowest = lowest(case.timeline);
+        assert_ne!(lowest, Some(13.into()), "this model does not like thirteen");
+        let low = lowest.is_some_and(|lowest| lowest < 100.into());
+        let held = case.findings.first().map(|held| held.finding.clone());
+        let state = if low {
+            FlagState::Active
+        } else {
+            FlagState::Inactive
+        };
+        let flags = match held {
+            None if !low => Vec::new(),
+            held => {
+                let finding = held.unwrap_or_else(|| finding(state));
+                vec![FlagChange {
+                    write: true,
+                    notify: false,
+                    why: "raised",
+                    finding: Finding { state, ..finding },
+                }]
+            }
+        };
+        let mut values: Vec<String> = case
+            .timeline
+            .measurements
+            .iter()
+            .map(|one| format!("{} {:?}", one.received.value, one.status))
+            .collect();
+        values.sort();
+        Conclusion {
+            wanted: vec![
+                ("Flag", flag_id(case.key)),
+                ("DiagnosticReport", report_id(case.key)),
+            ],
+            issues: Vec::new(),
+            decision: Decision {
+                assessment: assessment(&values.join(", "), low),
+                flags,
+                reports: Vec::new(),
+            },
+        }
+    }
+
+    fn write(
+        &self,
+        whose: &Whose<'_>,
+        conclusion: &Conclusion,
+        previous: &[Resource],
+    ) -> Result<Vec<Output>, String> {
+        let assessment = &conclusion.decision.assessment;
+        let mut output = vec![output(
+            "Device",
+            "mf-device".to_owned(),
+            json!({"resourceType": "Device", "id": "mf-device"}),
+        )];
+        let id = report_id(whose.key);
+        output.push(output_of(
+            "DiagnosticReport",
+            &id,
+            json!({"resourceType": "DiagnosticReport", "id": id, "conclusion": assessment.headline}),
+        ));
+        for change in &conclusion.decision.flags {
+            let id = flag_id(whose.key);
+            output.push(Output {
+                family: Some(change.finding.family),
+                ..output_of(
+                    "Flag",
+                    &id,
+                    json!({"resourceType": "Flag", "id": id,
+                        "status": format!("{:?}", change.finding.state)}),
+                )
+            });
+        }
+        output.retain(|one| {
+            !previous.iter().any(|held| {
+                held.id == one.resource.id && held.content_hash == one.resource.content_hash
+            })
+        });
+        if assessment.headline.contains("6666 ") {
+            return Err("the toy's output is wrong".to_owned());
+        }
+        Ok(output)
+    }
+
+    fn receipt(&self, outcome: &Outcome) -> Vec<u8> {
+        let mut entries = outcome.entries.clone();
+        entries.sort_by_key(|(entry, _)| *entry);
+        format!(
+            "{entries:?} seen {} failed {} assessed {}",
+            outcome.envelope_seen,
+            outcome.failed,
+            outcome.patients.len()
+        )
+        .into_bytes()
+    }
+}
+
+fn output_of(kind: &'static str, id: &str, body: serde_json::Value) -> Output {
+    output(kind, id.to_owned(), body)
+}
+
+fn output(kind: &'static str, id: String, body: serde_json::Value) -> Output {
+    Output {
+        resource: Resource {
+            kind,
+            id,
+            identifier: None,
+            content_hash: identity::content_hash(&body),
+            body,
+        },
+        family: None,
+        send: true,
+        outranks_human: false,
+    }
+}
+
+fn flag_id(key: &Hash) -> String {
+    identity::flag_id("default", key, Family::Anaemia)
+}
+
+fn report_id(key: &Hash) -> String {
+    identity::resource_id("DiagnosticReport", &format!("{key:?}"))
+}
+
+fn sampled(at: OffsetDateTime) -> SampleTime {
+    SampleTime {
+        instant: at,
+        precision: Precision::Instant,
+    }
+}
+
+fn finding(state: FlagState) -> Finding {
+    Finding {
+        family: Family::Anaemia,
+        state,
+        slug: "anemia".to_owned(),
+        urgency: Urgency::U2,
+        grade: None,
+        lineage_grades: [None; 3],
+        episode_start: sampled(NOW),
+        episode_end: None,
+        notified_at: None,
+        acknowledged: None,
+        human: None,
+    }
+}
+
+fn assessment(headline: &str, low: bool) -> Assessment {
+    Assessment {
+        as_of: NOW,
+        index: None,
+        verdict: Verdict::InsufficientData,
+        lineages: Vec::new(),
+        patterns: Vec::new(),
+        safety: Vec::new(),
+        candidates: Vec::new(),
+        argued_against: Vec::new(),
+        first_look: Vec::new(),
+        doubts: Vec::new(),
+        used: Vec::new(),
+        span: None,
+        notes: Vec::new(),
+        urgency: if low { Urgency::U3 } else { Urgency::U1 },
+        output: Earned::Report,
+        output_row: 0,
+        family: None,
+        slug: None,
+        headline: headline.to_owned(),
+        trace: Vec::new(),
+    }
+}
+
+/// An engine under test: opens, and opens again, the same data.
+trait Engine {
+    fn open(&self) -> Arc<dyn Store>;
+    /// As after a crash: what is on disk now, opened by another process.
+    fn after_crash(&self) -> Box<dyn Engine>;
+}
+
+struct OnSqlite {
+    directory: tempfile::TempDir,
+}
+
+impl OnSqlite {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("test.db")
+    }
+}
+
+fn options(path: &Path) -> Options {
+    Options::new(path, NOW, [7; 32])
+}
+
+impl Engine for OnSqlite {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(Sqlite::open(&options(&self.path())).unwrap())
+    }
+
+    fn after_crash(&self) -> Box<dyn Engine> {
+        let copy = Self::new();
+        for suffix in ["", "-wal", ".identity-key"] {
+            let mut from = self.path().into_os_string();
+            from.push(suffix);
+            let mut to = copy.path().into_os_string();
+            to.push(suffix);
+            std::fs::copy(from, to).unwrap();
+        }
+        Box::new(copy)
+    }
+}
+
+/// A submission in the making.
+struct Sending {
+    incoming: Incoming,
+}
+
+fn key(name: &str) -> Hash {
+    digest(&[name.as_bytes()])
+}
+
+fn sending(body: &str) -> Sending {
+    Sending {
+        incoming: Incoming {
+            tenant: Arc::from("default"),
+            client: Arc::from("lab"),
+            kind: "batch",
+            claims: Claims {
+                idempotency_key: None,
+                fingerprint: digest(&[body.as_bytes()]),
+                by_content: true,
+                envelope: None,
+            },
+            request_id: "r-1".to_owned(),
+            received_at: NOW,
+            expires_at: NOW + Duration::hours(24),
+            all_or_nothing: false,
+            patients: Vec::new(),
+            withdrawals: Vec::new(),
+            targets: Arc::from([]),
+            model: Arc::new(Toy),
+        },
+    }
+}
+
+impl Sending {
+    fn with(mut self, change: impl FnOnce(&mut Incoming)) -> Self {
+        change(&mut self.incoming);
+        self
+    }
+
+    fn to(self, target: TargetId) -> Self {
+        self.with(|incoming| {
+            incoming.targets = Arc::from([OutboxTarget {
+                id: target,
+                unwritable: Vec::new(),
+            }]);
+        })
+    }
+
+    /// A patient with these keys and these results.
+    fn of(mut self, keys: &[&str], results: Vec<IncomingResource>) -> Self {
+        let before: usize = self
+            .incoming
+            .patients
+            .iter()
+            .map(|patient| patient.resources.len())
+            .sum();
+        self.incoming.patients.push(IncomingPatient {
+            keys: keys.iter().map(|name| key(name)).collect(),
+            identifiers: vec![("urn:mrn".to_owned(), keys[0].to_owned())],
+            references: vec![format!("Patient/{}", keys[0])],
+            resources: results
+                .into_iter()
+                .enumerate()
+                .map(|(position, mut one)| {
+                    one.entry = before + position;
+                    one
+                })
+                .collect(),
+            ..IncomingPatient::default()
+        });
+        self
+    }
+
+    async fn accept(self, store: &Arc<dyn Store>) -> Result<Accepted, StoreError> {
+        store.accept(Arc::new(self.incoming)).await
+    }
+
+    async fn receipt(self, store: &Arc<dyn Store>) -> String {
+        match self.accept(store).await.unwrap() {
+            Accepted::New { receipt } | Accepted::Failed { receipt } => {
+                String::from_utf8(receipt).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn hb(name: &str, value: i64) -> IncomingResource {
+    let text = format!(r#"{{"resourceType":"Observation","status":"final","value":{value}}}"#);
+    let mut content = [0; 8];
+    content.copy_from_slice(&digest(&[b"final", text.as_bytes()])[..8]);
+    IncomingResource {
+        entry: 0,
+        kind: "Observation".to_owned(),
+        id: result(name),
+        content,
+        status: "final".to_owned(),
+        withdrawn: false,
+        issued: None,
+        source_version: None,
+        put_id: None,
+        if_match: None,
+        unless_held: None,
+        values: vec![IncomingValue {
+            path: "Bundle.entry[0].resource".to_owned(),
+            component: None,
+            code: Some("hb".to_owned()),
+            measurement: Some(measurement(value)),
+        }],
+        facts: Vec::new(),
+        text,
+    }
+}
+
+fn result(name: &str) -> ResultId {
+    ResultId::of("Observation", "lab", &ResultKey::Url(name.to_owned()))
+}
+
+fn measurement(value: i64) -> Measurement {
+    Measurement {
+        analyte: Analyte::Hb,
+        value: Some(Interval::exact(value.into())),
+        received: Received {
+            value: value.to_string(),
+            unit: "g/L".to_owned(),
+        },
+        at: Some(sampled(NOW)),
+        specimen: Some(Arc::from("s1")),
+        report: None,
+        status: Status::Final,
+        method: Method::Automated,
+        preference: 2,
+        draw: Draw::Capillary,
+        problems: Vec::new(),
+        cells_counted: Some(100),
+        interpretation: None,
+        upper_limit: Some("175.5".parse().unwrap()),
+        unusable: None,
+        filed_at: None,
+        source: Source {
+            handle: 0,
+            identifier: Some((Arc::from("urn:lab"), Arc::from("17"))),
+            loinc: Some(Arc::from("718-7")),
+        },
+    }
+}
+
+async fn timeline(store: &Arc<dyn Store>, name: &str) -> Vec<String> {
+    let found = store
+        .find_patients("default", vec![key(name)])
+        .await
+        .unwrap();
+    let Some(id) = found.first() else {
+        return Vec::new();
+    };
+    let known = store.patient("default", *id).await.unwrap().unwrap();
+    let mut values: Vec<String> = known
+        .timeline
+        .measurements
+        .iter()
+        .map(|one| format!("{} {:?}", one.received.value, one.status))
+        .collect();
+    values.sort();
+    values
+}
+
+async fn flag(store: &Arc<dyn Store>, name: &str) -> Option<(String, i64)> {
+    let held = store
+        .read("default", "Flag", &flag_id(&key(name)), None)
+        .await
+        .unwrap()?;
+    Some((held.body["status"].as_str()?.to_owned(), held.version))
+}
+
+fn settlement(next: Next, done: Vec<Written>, at: OffsetDateTime) -> Settlement {
+    Settlement {
+        next,
+        attempt: AttemptRecord {
+            started_at: at,
+            ended_at: at,
+            class: match next {
+                Next::Delivered => Class::Delivered,
+                Next::Parked(_) => Class::Rejected,
+                _ => Class::Unavailable,
+            },
+            http_status: Some(200),
+            outcome_code: None,
+            retry_after_ms: None,
+            reply: None,
+        },
+        items_done: done,
+        reachable_ms: 5,
+    }
+}
+
+fn all_written(leased: &Leased) -> Vec<Written> {
+    leased
+        .items
+        .iter()
+        .map(|item| Written {
+            ordinal: item.ordinal,
+            remote_id: Some(format!("remote-{}", item.id)),
+            etag: Some("W/\"1\"".to_owned()),
+            hash: Some("there".to_owned()),
+            fate: Fate::Written,
+        })
+        .collect()
+}
+
+fn kinds(leased: &Leased) -> Vec<&str> {
+    leased.items.iter().map(|item| item.kind.as_str()).collect()
+}
+
+mod contract {
+    use super::*;
+
+    pub(super) async fn the_same_bundle_twice_is_answered_twice_and_done_once(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = || sending("a").of(&["p1"], vec![hb("1", 90)]);
+        let Accepted::New { receipt } = send().accept(&store).await.unwrap() else {
+            panic!("the first is new");
+        };
+        assert!(String::from_utf8_lossy(&receipt).contains("Created"));
+        let Accepted::Replayed { receipt: again } = send().accept(&store).await.unwrap() else {
+            panic!("the second is a repeat");
+        };
+        assert_eq!(again, receipt);
+        assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 1)));
+        // Another client has its own receipts.
+        let other = send().with(|incoming| incoming.client = Arc::from("ward"));
+        assert!(matches!(
+            other.accept(&store).await.unwrap(),
+            Accepted::New { .. }
+        ));
+        // After its time a repeat runs, and finds everything as it is.
+        let late = send().with(|incoming| incoming.received_at = NOW + Duration::hours(25));
+        assert!(late.receipt(&store).await.contains("Unchanged"));
+        assert_eq!(timeline(&store, "p1").await, ["90 Final"]);
+    }
+
+    pub(super) async fn a_key_for_another_body_is_refused(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = |body: &str, value| {
+            sending(body)
+                .of(&["p1"], vec![hb("1", value)])
+                .with(|incoming| {
+                    incoming.claims.idempotency_key = Some("POST /fhir|k".to_owned());
+                })
+        };
+        send("a", 90).receipt(&store).await;
+        assert!(matches!(
+            send("a", 90).accept(&store).await.unwrap(),
+            Accepted::Replayed { .. }
+        ));
+        assert!(matches!(
+            send("b", 80).accept(&store).await.unwrap(),
+            Accepted::KeyReused
+        ));
+        assert_eq!(timeline(&store, "p1").await, ["90 Final"]);
+    }
+
+    pub(super) async fn envelopes_decide_by_their_kind(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = |body: &str, value, kind: EnvelopeKind| {
+            sending(body)
+                .of(&["p1"], vec![hb("1", value)])
+                .with(move |incoming| {
+                    incoming.claims.envelope = Some(Envelope {
+                        key: digest(&[format!("{kind:?}").split(' ').next().unwrap().as_bytes()]),
+                        kind,
+                    });
+                })
+        };
+        let bundle = || EnvelopeKind::Bundle;
+        assert!(
+            send("a", 90, bundle())
+                .receipt(&store)
+                .await
+                .contains("seen false")
+        );
+        assert!(
+            send("b", 91, bundle())
+                .receipt(&store)
+                .await
+                .contains("seen true")
+        );
+        let document = |hours| EnvelopeKind::Document {
+            timestamp: NOW + Duration::hours(hours),
+        };
+        send("c", 92, document(1)).receipt(&store).await;
+        assert!(matches!(
+            send("d", 93, document(0)).accept(&store).await.unwrap(),
+            Accepted::OlderDocument
+        ));
+        send("e", 94, document(2)).receipt(&store).await;
+        let message = |header: &str| EnvelopeKind::Message {
+            header: header.to_owned(),
+        };
+        send("f", 95, message("h1")).receipt(&store).await;
+        assert!(matches!(
+            send("g", 96, message("h1")).accept(&store).await.unwrap(),
+            Accepted::Replayed { .. }
+        ));
+        assert!(matches!(
+            send("h", 97, message("h2")).accept(&store).await.unwrap(),
+            Accepted::EnvelopeReused
+        ));
+        assert_eq!(timeline(&store, "p1").await, ["95 Final"]);
+    }
+
+    pub(super) async fn a_repeat_runs_again_once_its_values_were_changed(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = |body: &str, value| sending(body).of(&["p1"], vec![hb("1", value)]);
+        send("nine", 90).receipt(&store).await;
+        // Found unchanged, by another body.
+        assert!(
+            send("nine again", 90)
+                .receipt(&store)
+                .await
+                .contains("Unchanged")
+        );
+        let corrected = send("eight", 80).receipt(&store).await;
+        assert!(corrected.contains("changed_final: true"), "{corrected}");
+        assert!(
+            send("nine", 90)
+                .receipt(&store)
+                .await
+                .contains("version: 3")
+        );
+        send("eight", 80).receipt(&store).await;
+        assert!(
+            send("nine again", 90)
+                .receipt(&store)
+                .await
+                .contains("version: 5")
+        );
+        assert_eq!(timeline(&store, "p1").await, ["90 Final"]);
+    }
+
+    pub(super) async fn several_keys_lead_to_one_patient_and_two_patients_to_none(
+        engine: &dyn Engine,
+    ) {
+        let store = engine.open();
+        sending("a")
+            .of(&["mrn", "ref"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        sending("b")
+            .of(&["ref", "other"], vec![hb("2", 120)])
+            .receipt(&store)
+            .await;
+        sending("c")
+            .of(&["other"], vec![hb("3", 130)])
+            .receipt(&store)
+            .await;
+        assert_eq!(
+            timeline(&store, "mrn").await,
+            ["120 Final", "130 Final", "90 Final"]
+        );
+        // Ids stay formed from the first key ever seen.
+        assert!(flag(&store, "mrn").await.is_some());
+        assert!(flag(&store, "ref").await.is_none());
+
+        sending("d")
+            .of(&["stranger"], vec![hb("4", 140)])
+            .receipt(&store)
+            .await;
+        let both = sending("e")
+            .of(&["mrn", "stranger"], vec![hb("5", 10)])
+            .of(&["third"], vec![hb("6", 150)])
+            .receipt(&store)
+            .await;
+        assert!(
+            both.contains("(0, AmbiguousPatient), (1, Created"),
+            "{both}"
+        );
+        assert_eq!(timeline(&store, "stranger").await, ["140 Final"]);
+        assert_eq!(timeline(&store, "third").await, ["150 Final"]);
+        let all = sending("f")
+            .of(&["mrn", "stranger"], vec![hb("5", 10)])
+            .of(&["third"], vec![hb("7", 151)])
+            .with(|incoming| incoming.all_or_nothing = true)
+            .receipt(&store)
+            .await;
+        assert!(all.contains("failed true"), "{all}");
+        assert_eq!(timeline(&store, "third").await, ["150 Final"]);
+    }
+
+    pub(super) async fn two_new_patients_that_share_a_key_are_one(engine: &dyn Engine) {
+        let store = engine.open();
+        sending("a")
+            .of(&["mrn", "ref-1"], vec![hb("1", 90)])
+            .of(&["mrn", "ref-2"], vec![hb("2", 95)])
+            .receipt(&store)
+            .await;
+        assert_eq!(timeline(&store, "ref-2").await, ["90 Final", "95 Final"]);
+    }
+
+    pub(super) async fn older_results_are_ignored(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = |body: &str, value, change: fn(&mut IncomingResource)| {
+            let mut one = hb("1", value);
+            change(&mut one);
+            sending(body).of(&["p1"], vec![one])
+        };
+        send("a", 90, |one| one.issued = Some(NOW))
+            .receipt(&store)
+            .await;
+        let older = send("b", 80, |one| one.issued = Some(NOW - Duration::hours(1)))
+            .receipt(&store)
+            .await;
+        assert!(older.contains("Older"), "{older}");
+        let preliminary = send("c", 70, |one| one.status = "preliminary".to_owned())
+            .receipt(&store)
+            .await;
+        assert!(preliminary.contains("Older"), "{preliminary}");
+        assert_eq!(timeline(&store, "p1").await, ["90 Final"]);
+        let newer = send("d", 60, |one| one.issued = Some(NOW + Duration::hours(1)))
+            .receipt(&store)
+            .await;
+        assert!(newer.contains("Updated"), "{newer}");
+        assert_eq!(timeline(&store, "p1").await, ["60 Final"]);
+    }
+
+    pub(super) async fn what_is_withdrawn_is_seen_as_withdrawn(engine: &dyn Engine) {
+        let store = engine.open();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90), hb("2", 150), hb("3", 95)])
+            .receipt(&store)
+            .await;
+        assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 1)));
+        // By status, without a value of its own.
+        let mut retraction = hb("1", 0);
+        retraction.withdrawn = true;
+        retraction.status = "entered-in-error".to_owned();
+        retraction.values[0].measurement = None;
+        sending("b")
+            .of(&["p1"], vec![retraction])
+            .receipt(&store)
+            .await;
+        // By its id.
+        let patient = store
+            .find_patients("default", vec![key("p1")])
+            .await
+            .unwrap()[0];
+        let id = marrowflag::store::keys::logical_id(patient, result("3"));
+        assert_eq!(parse_logical_id(&id), Some((patient, result("3"))));
+        let delete = |body: &str, id: &str, tenant: &str| {
+            let (id, tenant) = (id.to_owned(), tenant.to_owned());
+            sending(body).with(move |incoming| {
+                incoming.tenant = Arc::from(tenant);
+                incoming.withdrawals = vec![Withdrawal {
+                    entry: 0,
+                    kind: "Observation".to_owned(),
+                    id,
+                    if_match: None,
+                }];
+            })
+        };
+        delete("c", &id, "another").receipt(&store).await;
+        assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 1)));
+        delete("d", &id, "default").receipt(&store).await;
+        assert_eq!(
+            timeline(&store, "p1").await,
+            ["150 Final", "90 EnteredInError", "95 EnteredInError"]
+        );
+        assert_eq!(flag(&store, "p1").await, Some(("Inactive".to_owned(), 2)));
+        let held = store
+            .read_sent("default", "lab", "Observation", &id, None)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (held.version, &held.body["status"]),
+            (2, &json!("entered-in-error"))
+        );
+        let before = store
+            .read_sent("default", "lab", "Observation", &id, Some(1))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(before.body["status"], json!("final"));
+    }
+
+    pub(super) async fn an_id_given_by_put_is_known_and_may_change_patients(engine: &dyn Engine) {
+        let store = engine.open();
+        let put = |body: &str, patient: &str, value, if_match| {
+            let mut one = hb(&format!("Observation/x of {patient}"), value);
+            one.put_id = Some("x".to_owned());
+            one.if_match = if_match;
+            sending(body).of(&[patient], vec![one])
+        };
+        assert!(
+            put("a", "p1", 90, None)
+                .receipt(&store)
+                .await
+                .contains("id: \"x\", version: 1")
+        );
+        assert!(
+            put("b", "p1", 91, Some(7))
+                .receipt(&store)
+                .await
+                .contains("VersionMismatch")
+        );
+        assert!(
+            put("c", "p1", 92, Some(1))
+                .receipt(&store)
+                .await
+                .contains("id: \"x\", version: 2")
+        );
+        let held = store
+            .read_sent("default", "lab", "Observation", "x", None)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((held.version, held.id.as_str()), (2, "x"));
+        assert_eq!(held.body["id"], json!("x"));
+        let elsewhere = store
+            .read_sent("default", "ward", "Observation", "x", None)
+            .await
+            .unwrap();
+        assert!(elsewhere.is_none(), "an id is of the client that gave it");
+        // It was the wrong patient.
+        put("d", "p2", 93, None).receipt(&store).await;
+        assert_eq!(timeline(&store, "p1").await, ["92 EnteredInError"]);
+        assert_eq!(timeline(&store, "p2").await, ["93 Final"]);
+    }
+
+    pub(super) async fn a_component_that_is_gone_is_not_used(engine: &dyn Engine) {
+        let store = engine.open();
+        let panel = |body: &str, values: &[(&str, i64)]| {
+            let mut one = hb("panel", values.len() as i64);
+            one.values = std::iter::once(IncomingValue {
+                path: "Observation".to_owned(),
+                component: None,
+                code: None,
+                measurement: None,
+            })
+            .chain(values.iter().map(|(code, value)| IncomingValue {
+                path: "Observation.component[0]".to_owned(),
+                component: Some((*code).to_owned()),
+                code: Some("hb".to_owned()),
+                measurement: Some(measurement(*value)),
+            }))
+            .collect();
+            sending(body).of(&["p1"], vec![one])
+        };
+        panel("a", &[("718-7", 90), ("777-3", 200)])
+            .receipt(&store)
+            .await;
+        assert_eq!(timeline(&store, "p1").await, ["200 Final", "90 Final"]);
+        panel("b", &[("777-3", 201)]).receipt(&store).await;
+        assert_eq!(timeline(&store, "p1").await, ["201 Final"]);
+        assert_eq!(flag(&store, "p1").await, Some(("Inactive".to_owned(), 2)));
+    }
+
+    pub(super) async fn everything_about_a_value_comes_back(engine: &dyn Engine) {
+        let store = engine.open();
+        let sent = measurement(90);
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .with(|incoming| {
+                incoming.patients[0].person = Some(Person {
+                    birth: Some(marrowflag::clinical::time::BirthDate::Month(
+                        1962,
+                        time::Month::April,
+                    )),
+                    sex: Sex::Female,
+                    gestation_weeks: Some(38),
+                    deceased: true,
+                    deceased_at: Some(datetime!(2026-11-19 08:00 +02:00)),
+                    ..Person::default()
+                });
+            })
+            .receipt(&store)
+            .await;
+        let id = store
+            .find_patients("default", vec![key("p1")])
+            .await
+            .unwrap()[0];
+        let known = store.patient("default", id).await.unwrap().unwrap();
+        let back = Measurement {
+            filed_at: None,
+            ..known.timeline.measurements[0].clone()
+        };
+        assert_eq!(back, sent);
+        assert_eq!(known.timeline.measurements[0].filed_at, Some(NOW));
+        let person = &known.timeline.person;
+        assert_eq!(person.sex, Sex::Female);
+        assert_eq!(person.gestation_weeks, Some(38));
+        assert_eq!(person.deceased_at, Some(datetime!(2026-11-19 08:00 +02:00)));
+        assert_eq!(known.identifiers, [("urn:mrn".to_owned(), "p1".to_owned())]);
+        assert!(store.patient("another", id).await.unwrap().is_none());
+    }
+
+    pub(super) async fn concurrent_senders_lose_nothing(engine: &dyn Engine) {
+        const SENDERS: i64 = 64;
+        const EACH: i64 = 8;
+        let store = engine.open();
+        let mut tasks = Vec::new();
+        for sender in 0..SENDERS {
+            let store = Arc::clone(&store);
+            tasks.push(tokio::spawn(async move {
+                for number in 0..EACH {
+                    let name = format!("{sender}-{number}");
+                    // A quarter of them all write to one patient.
+                    let patient = if sender % 4 == 0 {
+                        "shared".to_owned()
+                    } else {
+                        format!("p{sender}")
+                    };
+                    let receipt = sending(&name)
+                        .of(&[&patient], vec![hb(&name, 200 + sender * EACH + number)])
+                        .receipt(&store)
+                        .await;
+                    assert!(receipt.contains("Created"), "{receipt}");
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(timeline(&store, "shared").await.len(), 16 * 8);
+        assert_eq!(timeline(&store, "p1").await.len(), 8);
+        let figures = store.figures().await.unwrap();
+        assert_eq!(figures.commits, 64 * 8);
+        assert!(figures.groups < figures.commits, "{figures:?}");
+        // The report says what was there when it was written: the last one saw everything.
+        let report = store
+            .read(
+                "default",
+                "DiagnosticReport",
+                &report_id(&key("shared")),
+                None,
+            )
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(report.version, 16 * 8);
+        assert_eq!(
+            report.body["conclusion"]
+                .as_str()
+                .unwrap()
+                .split(", ")
+                .count(),
+            16 * 8
+        );
+    }
+
+    pub(super) async fn a_panic_or_a_defect_costs_only_its_own_submission(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = |body: &'static str, value| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                sending(body)
+                    .of(&[body], vec![hb(body, value)])
+                    .accept(&store)
+                    .await
+            })
+        };
+        let tasks = [send("a", 90), send("b", 13), send("c", 91), send("d", 6666)];
+        let mut results = Vec::new();
+        for task in tasks {
+            results.push(task.await.unwrap());
+        }
+        assert!(matches!(results[0], Ok(Accepted::New { .. })));
+        assert!(matches!(results[1], Err(StoreError::ModelPanicked)));
+        assert!(matches!(results[2], Ok(Accepted::New { .. })));
+        assert!(matches!(results[3], Err(StoreError::Defect(_))));
+        assert_eq!(timeline(&store, "b").await, Vec::<String>::new());
+        assert_eq!(timeline(&store, "d").await, Vec::<String>::new());
+        assert_eq!(timeline(&store, "c").await, ["91 Final"]);
+        assert!(store.ready());
+    }
+
+    pub(super) async fn what_was_acknowledged_survives_a_crash(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        for number in 0..20 {
+            sending(&format!("s{number}"))
+                .of(&["p1"], vec![hb(&format!("{number}"), 80 + number)])
+                .to(target)
+                .receipt(&store)
+                .await;
+        }
+        let leased = store.lease(target, NOW, 1).await.unwrap();
+        assert!(!leased[0].verify_first);
+        let crashed = engine.after_crash();
+        let again = crashed.open();
+        assert_eq!(timeline(&again, "p1").await.len(), 20);
+        let repeat = sending("s7").of(&["p1"], vec![hb("7", 87)]);
+        assert!(matches!(
+            repeat.accept(&again).await.unwrap(),
+            Accepted::Replayed { .. }
+        ));
+        let taken = again.lease(target, NOW, 1).await.unwrap();
+        assert!(taken[0].verify_first, "what was under way is read first");
+        assert_eq!(taken[0].first, First::Verify);
+        assert!(taken[0].fence > leased[0].fence);
+    }
+
+    pub(super) async fn it_stops_cleanly_and_starts_again(engine: &dyn Engine) {
+        let store = engine.open();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        store.close().await.unwrap();
+        assert!(!store.ready());
+        let late = sending("b").of(&["p1"], vec![hb("2", 90)]);
+        assert_eq!(late.accept(&store).await.err(), Some(StoreError::Closed));
+        drop(store);
+        let again = engine.open();
+        sending("b")
+            .of(&["p2"], vec![hb("2", 90)])
+            .receipt(&again)
+            .await;
+        assert_eq!(timeline(&again, "p1").await, ["90 Final"]);
+        assert_eq!(timeline(&again, "p2").await, ["90 Final"]);
+    }
+
+    pub(super) async fn a_lane_is_leased_once_and_settled_by_its_owner(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        assert_eq!(
+            store.target("main", "http://fhir.test").await.unwrap(),
+            target
+        );
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        assert!(
+            store
+                .lease(target, NOW - Duration::hours(1), 9)
+                .await
+                .unwrap()
+                .len()
+                == 1
+        );
+        // (a lane scheduled in the future is due: the clock went back)
+        assert!(store.lease(target, NOW, 9).await.unwrap().is_empty());
+        let crashed = engine.after_crash();
+        drop(store);
+        let store = crashed.open();
+        let leased = store.lease(target, NOW, 9).await.unwrap().remove(0);
+        assert_eq!(kinds(&leased), ["Device", "DiagnosticReport", "Flag"]);
+        assert_eq!(leased.patient_identifiers[0].1, "p1");
+        assert_eq!(leased.patient_references, ["Patient/p1"]);
+        let stale = Leased {
+            fence: leased.fence - 1,
+            ..leased.clone()
+        };
+        let done = || settlement(Next::Delivered, all_written(&leased), NOW);
+        assert!(!store.settle(&stale, done()).await.unwrap(), "fenced");
+        assert!(store.settle(&leased, done()).await.unwrap());
+        assert!(!store.settle(&leased, done()).await.unwrap(), "only once");
+        assert!(store.lease(target, NOW, 9).await.unwrap().is_empty());
+        let list = store.deliveries(DeliveryFilter::default()).await.unwrap();
+        assert_eq!((list.len(), list[0].state.as_str()), (1, "delivered"));
+        // The next write knows what stands there.
+        sending("b")
+            .of(&["p1"], vec![hb("1", 120)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        let next = store.lease(target, NOW, 9).await.unwrap().remove(0);
+        let flag = next.items.iter().find(|item| item.kind == "Flag").unwrap();
+        assert_eq!(flag.revision, 2);
+        assert_eq!(flag.etag.as_deref(), Some("W/\"1\""));
+        assert_eq!(flag.remote_id, Some(format!("remote-{}", flag.id)));
+        assert_eq!(flag.body["status"], json!("Inactive"));
+    }
+
+    pub(super) async fn a_failed_send_waits_and_comes_back(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let at = NOW + Duration::minutes(5);
+        let later = Next::Later {
+            at,
+            first: First::Verify,
+        };
+        assert!(
+            store
+                .settle(&leased, settlement(later, Vec::new(), NOW))
+                .await
+                .unwrap()
+        );
+        assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
+        let again = store.lease(target, at, 1).await.unwrap().remove(0);
+        assert_eq!((again.attempt, again.first), (1, First::Verify));
+        assert_eq!(again.earlier, [Class::Unavailable]);
+        assert_eq!(again.reachable_ms, 5);
+        assert!(store.release(&again, at).await.unwrap());
+        let third = store.lease(target, at, 1).await.unwrap().remove(0);
+        assert_eq!(third.attempt, 1, "released is not tried");
+        // The target's fault: it is held, the delivery waits.
+        let held = Next::Held {
+            hold: Hold::Certificate,
+            at: at + Duration::minutes(5),
+            first: First::Nothing,
+        };
+        store
+            .settle(&third, settlement(held, Vec::new(), at))
+            .await
+            .unwrap();
+        assert_eq!(
+            store.targets().await.unwrap()[0].hold,
+            Some((Hold::Certificate, at))
+        );
+        store.hold(target, None, at).await.unwrap();
+        assert_eq!(store.targets().await.unwrap()[0].hold, None);
+    }
+
+    pub(super) async fn newer_content_replaces_what_was_not_sent(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send = |body: &str, value| sending(body).of(&["p1"], vec![hb("1", value)]).to(target);
+        send("a", 90).receipt(&store).await;
+        let under_way = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        send("b", 80).receipt(&store).await;
+        send("c", 120).receipt(&store).await;
+        let list = store.deliveries(DeliveryFilter::default()).await.unwrap();
+        let states: Vec<&str> = list.iter().map(|one| one.state.as_str()).collect();
+        // "b" changed the report only, and "c" has a newer one.
+        assert_eq!(states, ["queued", "superseded", "in_flight"]);
+        let later = Next::Later {
+            at: NOW + Duration::hours(1),
+            first: First::Nothing,
+        };
+        store
+            .settle(&under_way, settlement(later, Vec::new(), NOW))
+            .await
+            .unwrap();
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        assert_eq!(kinds(&leased), ["Device", "DiagnosticReport", "Flag"]);
+        assert_eq!(leased.items[1].revision, 3);
+        store
+            .settle(
+                &leased,
+                settlement(Next::Delivered, all_written(&leased), NOW),
+            )
+            .await
+            .unwrap();
+        let list = store.deliveries(DeliveryFilter::default()).await.unwrap();
+        let states: Vec<&str> = list.iter().map(|one| one.state.as_str()).collect();
+        assert_eq!(states, ["delivered", "superseded", "superseded"]);
+    }
+
+    pub(super) async fn parked_ones_are_stepped_over_and_come_back_on_command(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send = |body: &str, value| sending(body).of(&["p1"], vec![hb("1", value)]).to(target);
+        send("a", 90).receipt(&store).await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let parked = Next::Parked(Why::Rejected);
+        store
+            .settle(&leased, settlement(parked, Vec::new(), NOW))
+            .await
+            .unwrap();
+        send("b", 120).receipt(&store).await;
+        let second = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        assert_ne!(second.delivery, leased.delivery);
+        store
+            .settle(
+                &second,
+                settlement(Next::Delivered, all_written(&second), NOW),
+            )
+            .await
+            .unwrap();
+        let filter = || DeliveryFilter {
+            state: Some("parked".to_owned()),
+            reason: Some("rejected".to_owned()),
+            target: Some("main".to_owned()),
+            ..DeliveryFilter::default()
+        };
+        assert_eq!(store.deliveries(filter()).await.unwrap().len(), 1);
+        assert_eq!(store.retry(filter(), NOW).await.unwrap(), 1);
+        // Everything in it has a newer version there: nothing is set back.
+        assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
+
+        // The patient is not known there: looked at again by itself.
+        send("c", 70).receipt(&store).await;
+        let third = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let tomorrow = NOW + Duration::days(1);
+        let unknown = Next::Parked(Why::PatientUnknown {
+            recheck_at: Some(tomorrow),
+        });
+        store
+            .settle(&third, settlement(unknown, Vec::new(), NOW))
+            .await
+            .unwrap();
+        assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
+        let again = store.lease(target, tomorrow, 1).await.unwrap().remove(0);
+        assert_eq!(
+            (again.delivery, again.first),
+            (third.delivery, First::Verify)
+        );
+        store.release(&again, tomorrow).await.unwrap();
+        assert!(store.discard(third.delivery, NOW).await.unwrap());
+        assert!(!store.discard(third.delivery, NOW).await.unwrap());
+        assert!(store.lease(target, tomorrow, 1).await.unwrap().is_empty());
+        let detail = store.delivery(third.delivery).await.unwrap().unwrap();
+        assert_eq!(detail.summary.state, "discarded");
+        assert_eq!(detail.attempts.len(), 1);
+    }
+
+    pub(super) async fn the_urgent_go_first_and_the_longest_due_are_not_forgotten(
+        engine: &dyn Engine,
+    ) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send = |name: String, value, minutes| {
+            sending(&name)
+                .of(&[&name], vec![hb(&name, value)])
+                .to(target)
+                .with(move |incoming| incoming.received_at = NOW + Duration::minutes(minutes))
+        };
+        for number in 0..4 {
+            send(format!("calm{number}"), 150, number)
+                .receipt(&store)
+                .await;
+        }
+        for number in 0..4 {
+            send(format!("low{number}"), 90, 10 + number)
+                .receipt(&store)
+                .await;
+        }
+        let leased = store
+            .lease(target, NOW + Duration::hours(1), 8)
+            .await
+            .unwrap();
+        let order: Vec<Urgency> = leased.iter().map(|one| one.urgency).collect();
+        assert_eq!(
+            order,
+            [
+                Urgency::U3,
+                Urgency::U3,
+                Urgency::U3,
+                Urgency::U1,
+                Urgency::U3,
+                Urgency::U1,
+                Urgency::U1,
+                Urgency::U1
+            ]
+        );
+    }
+
+    pub(super) async fn what_a_human_did_reaches_the_next_decision(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let mut done = all_written(&leased);
+        done[2].fate = Fate::HumanEdited { inactive: true };
+        store
+            .settle(&leased, settlement(Next::Delivered, done, NOW))
+            .await
+            .unwrap();
+        let id = store
+            .find_patients("default", vec![key("p1")])
+            .await
+            .unwrap()[0];
+        let known = store.patient("default", id).await.unwrap().unwrap();
+        let finding = &known.findings[0].finding;
+        assert_eq!(finding.human.as_deref(), Some("there"));
+        assert_eq!(
+            finding.acknowledged.map(|(why, _)| why),
+            Some(marrowflag::clinical::assessment::Acknowledged::NotRelevant)
+        );
+        // The order goes on.
+        sending("b")
+            .of(&["p1"], vec![hb("2", 95)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        assert_eq!(store.lease(target, NOW, 1).await.unwrap().len(), 1);
+    }
+
+    pub(super) async fn types_that_a_target_does_not_take_are_skipped(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let without = |types: &[&str]| {
+            let types = types.iter().map(|one| (*one).to_owned()).collect();
+            move |incoming: &mut Incoming| {
+                incoming.targets = Arc::from([OutboxTarget {
+                    id: target,
+                    unwritable: types,
+                }]);
+            }
+        };
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .with(without(&["Flag"]))
+            .receipt(&store)
+            .await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        assert_eq!(kinds(&leased), ["Device", "DiagnosticReport"]);
+        sending("b")
+            .of(&["p2"], vec![hb("2", 90)])
+            .with(without(&["Flag", "DiagnosticReport"]))
+            .receipt(&store)
+            .await;
+        assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
+    }
+
+    pub(super) async fn searches_find_current_versions_of_their_tenant(engine: &dyn Engine) {
+        let store = engine.open();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        sending("b")
+            .of(&["p1"], vec![hb("1", 120)])
+            .receipt(&store)
+            .await;
+        sending("c")
+            .of(&["p2"], vec![hb("2", 80)])
+            .receipt(&store)
+            .await;
+        let search = |tenant: &str, patients| Search {
+            tenant: tenant.to_owned(),
+            kind: "Flag".to_owned(),
+            patients,
+            limit: 10,
+            ..Search::default()
+        };
+        let all = store.search(search("default", None)).await.unwrap();
+        assert_eq!(all.resources.len(), 2);
+        let one = store
+            .find_patients("default", vec![key("p1")])
+            .await
+            .unwrap();
+        let mine = store.search(search("default", Some(one))).await.unwrap();
+        assert_eq!(mine.resources.len(), 1);
+        assert_eq!(mine.resources[0].version, 2);
+        assert_eq!(mine.resources[0].body["meta"]["versionId"], json!("2"));
+        assert!(
+            store
+                .search(search("another", None))
+                .await
+                .unwrap()
+                .resources
+                .is_empty()
+        );
+        assert!(
+            store
+                .search(search("default", Some(Vec::new())))
+                .await
+                .unwrap()
+                .resources
+                .is_empty()
+        );
+        let first = store
+            .read("default", "Flag", &flag_id(&key("p1")), Some(1))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(first.body["status"], json!("Active"));
+        let other = store
+            .read("another", "Flag", &flag_id(&key("p1")), None)
+            .await
+            .unwrap();
+        assert!(other.is_none());
+        // What is of no patient is of every tenant.
+        assert!(
+            store
+                .read("another", "Device", "mf-device", None)
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+}
+
+macro_rules! every_engine {
+    ($($promise:ident),* $(,)?) => {
+        mod sqlite {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    contract::$promise(&OnSqlite::new()).await;
+                }
+            )*
+        }
+    };
+}
+
+every_engine!(
+    the_same_bundle_twice_is_answered_twice_and_done_once,
+    a_key_for_another_body_is_refused,
+    envelopes_decide_by_their_kind,
+    a_repeat_runs_again_once_its_values_were_changed,
+    several_keys_lead_to_one_patient_and_two_patients_to_none,
+    two_new_patients_that_share_a_key_are_one,
+    older_results_are_ignored,
+    what_is_withdrawn_is_seen_as_withdrawn,
+    an_id_given_by_put_is_known_and_may_change_patients,
+    a_component_that_is_gone_is_not_used,
+    everything_about_a_value_comes_back,
+    concurrent_senders_lose_nothing,
+    a_panic_or_a_defect_costs_only_its_own_submission,
+    what_was_acknowledged_survives_a_crash,
+    it_stops_cleanly_and_starts_again,
+    a_lane_is_leased_once_and_settled_by_its_owner,
+    a_failed_send_waits_and_comes_back,
+    newer_content_replaces_what_was_not_sent,
+    parked_ones_are_stepped_over_and_come_back_on_command,
+    the_urgent_go_first_and_the_longest_due_are_not_forgotten,
+    what_a_human_did_reaches_the_next_decision,
+    types_that_a_target_does_not_take_are_skipped,
+    searches_find_current_versions_of_their_tenant,
+);
+
+mod files {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_process_at_a_time() {
+        let engine = OnSqlite::new();
+        let store = engine.open();
+        assert!(matches!(
+            Sqlite::open(&options(&engine.path())),
+            Err(OpenError::Locked { .. })
+        ));
+        store.close().await.unwrap();
+        assert!(Sqlite::open(&options(&engine.path())).is_ok());
+    }
+
+    #[tokio::test]
+    async fn another_key_is_refused_and_a_lost_one_is_not_replaced() {
+        let engine = OnSqlite::new();
+        engine.open().close().await.unwrap();
+        let key_file = engine.directory.path().join("test.db.identity-key");
+        let key = std::fs::read_to_string(&key_file).unwrap();
+        assert_eq!(key.trim(), "07".repeat(32));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(&key_file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        std::fs::write(&key_file, "08".repeat(32)).unwrap();
+        assert!(matches!(
+            Sqlite::open(&options(&engine.path())),
+            Err(OpenError::WrongIdentityKey { .. })
+        ));
+        std::fs::remove_file(&key_file).unwrap();
+        assert!(matches!(
+            Sqlite::open(&options(&engine.path())),
+            Err(OpenError::Io { .. })
+        ));
+        assert!(!key_file.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ours_is_refused_and_left_as_it_is() {
+        let refused = |bytes: &[u8]| {
+            let engine = OnSqlite::new();
+            std::fs::write(engine.path(), bytes).unwrap();
+            let error = Sqlite::open(&options(&engine.path())).err();
+            assert!(
+                matches!(error, Some(OpenError::Unusable { .. })),
+                "{error:?}"
+            );
+            assert_eq!(std::fs::read(engine.path()).unwrap(), bytes);
+        };
+        refused(b"not a database at all");
+        // Of another program.
+        let foreign = tempfile::tempdir().unwrap();
+        let path = foreign.path().join("foreign.db");
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
+            .unwrap();
+        refused(&std::fs::read(&path).unwrap());
+        // Ours, newer, and ours, damaged.
+        let engine = OnSqlite::new();
+        let store = engine.open();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        store.close().await.unwrap();
+        let ours = std::fs::read(engine.path()).unwrap();
+        let newer = foreign.path().join("newer.db");
+        std::fs::write(&newer, &ours).unwrap();
+        rusqlite::Connection::open(&newer)
+            .unwrap()
+            .execute_batch(
+                "PRAGMA journal_mode = DELETE; INSERT INTO schema_migration VALUES \
+                 (2, 'later', x'00', 0, '9.9.9')",
+            )
+            .unwrap();
+        refused(&std::fs::read(&newer).unwrap());
+        let truncated = &ours[..ours.len() / 2];
+        let engine = OnSqlite::new();
+        std::fs::write(engine.path(), truncated).unwrap();
+        std::fs::write(
+            engine.directory.path().join("test.db.identity-key"),
+            "07".repeat(32),
+        )
+        .unwrap();
+        assert!(Sqlite::open(&options(&engine.path())).is_err());
+        assert_eq!(std::fs::read(engine.path()).unwrap(), truncated);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses() {
+        let engine = OnSqlite::new();
+        let store: Arc<dyn Store> = Arc::new(
+            Sqlite::open(&Options {
+                queue: 0,
+                ..options(&engine.path())
+            })
+            .unwrap(),
+        );
+        let refused = sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .accept(&store)
+            .await;
+        assert_eq!(refused.err(), Some(StoreError::Busy));
+        assert!(timeline(&store, "p1").await.is_empty());
+    }
+}
