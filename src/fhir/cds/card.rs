@@ -287,7 +287,8 @@ fn detail(view: &View<'_>, urgency: Urgency, age: Duration) -> String {
     let mut said: Vec<&str> = Vec::new();
     for rule in assessment.patterns.iter().chain(&assessment.safety) {
         if rule.truth.is_true() && !rule.next.is_empty() && !said.contains(&rule.next) {
-            page.line(&format!("Suggested work-up: {}.", markdown::text(rule.next)));
+            let next = markdown::text(rule.next.trim_end_matches('.'));
+            page.line(&format!("Suggested work-up: {next}."));
             said.push(rule.next);
         }
     }

@@ -208,14 +208,19 @@ pub(super) fn codes_of(key: Key) -> Vec<&'static str> {
     analytes(key)
         .iter()
         .flat_map(|analyte| {
-            codes::terms().filter(move |term| {
-                term.analyte == Some(*analyte)
-                    && !matches!(term.role, codes::Role::DoNotUse | codes::Role::Panel)
-                    && !term.is_deprecated()
-                    && !term.is_cord_blood()
-            })
+            let mut terms: Vec<_> = codes::terms()
+                .filter(|term| {
+                    term.analyte == Some(*analyte)
+                        && !matches!(term.role, codes::Role::DoNotUse | codes::Role::Panel)
+                        && !term.is_deprecated()
+                        && !term.is_cord_blood()
+                })
+                .map(|term| term.code)
+                .collect();
+            // The same list in every process. Shorter codes are older and more common.
+            terms.sort_by_key(|code| (code.len(), *code));
+            terms
         })
-        .map(|term| term.code)
         .collect()
 }
 
