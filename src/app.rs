@@ -8,25 +8,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::HttpServer;
+use actix_web::{HttpServer, dev::Server, web::Data};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Exit,
-    config::{ConfigError, Database, Serve},
+    config::{self, AsOf, ConfigError, Database, Serve},
     courier::{Courier, Surroundings},
     fhir::{
         codes::CodeMap,
         submission::{Checker, CheckerError},
+        tree,
     },
     fhir_server::{self, FhirServer, Token},
     http::{self, Clock, Door},
+    intake::{self, Intake},
     store::{
         OpenError, Store, StoreError,
-        lease::TargetId,
         sqlite::{Options, Sqlite},
+        submission::OutboxTarget,
     },
 };
 
@@ -131,7 +134,8 @@ impl App {
     /// The same by another clock.
     pub async fn build_at(settings: Serve, clock: Clock) -> Result<Self, StartError> {
         settings.check()?;
-        let listener = TcpListener::bind(settings.listen).map_err(|error| StartError::Listen(settings.listen, error))?;
+        let listener = TcpListener::bind(settings.listen)
+            .map_err(|error| StartError::Listen(settings.listen, error))?;
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen(settings.listen, error))?;
@@ -141,11 +145,17 @@ impl App {
         };
         let store = open(&settings, &clock).await?;
         let checker = Arc::new(Checker::new(Vec::new())?);
-        let codes = Arc::new(code_map(&settings)?);
         let wake = Arc::new(Notify::new());
         let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
+        let intake = Intake::new(
+            Arc::clone(&store),
+            Arc::clone(&checker),
+            intake_settings(&settings)?,
+        );
+        intake.set_targets(targets);
         let draining = CancellationToken::new();
         let door = http::Parts {
+            intake: Arc::new(intake),
             store: Arc::clone(&store),
             checker,
             clock,
@@ -186,19 +196,8 @@ impl App {
             door,
             draining,
         } = self;
-        let door = Door::new(door);
-        let limits = &settings.limits;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let server = HttpServer::new(move || http::app(door.clone()))
-            .workers(workers)
-            .max_connections(limits.max_connections.div_ceil(workers))
-            .client_request_timeout(limits.head_timeout)
-            .keep_alive(limits.keep_alive)
-            .shutdown_timeout(FINISH.as_secs())
-            .disable_signals()
-            .listen(listener);
-        let server = match server {
-            Ok(server) => server.run(),
+        let server = match server(listener, Door::new(door), &settings.limits) {
+            Ok(server) => server,
             Err(error) => {
                 tracing::error!(%error, "cannot serve");
                 return Exit::Io;
@@ -231,7 +230,9 @@ impl App {
         if let Some(delivering) = delivering
             && timeout(LAND, delivering).await.is_err()
         {
-            tracing::warn!("a delivery is still on its way; it will be looked at again after the next start");
+            tracing::warn!(
+                "a delivery is still on its way; it will be looked at again after the next start"
+            );
         }
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close");
@@ -242,10 +243,29 @@ impl App {
     }
 }
 
+fn server(
+    listener: TcpListener,
+    door: Data<Door>,
+    limits: &config::Limits,
+) -> std::io::Result<Server> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let server = HttpServer::new(move || http::app(door.clone()))
+        .workers(workers)
+        .max_connections(limits.max_connections.div_ceil(workers))
+        .client_request_timeout(limits.head_timeout)
+        .keep_alive(limits.keep_alive)
+        .shutdown_timeout(FINISH.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
 async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
     let Database::Sqlite(path) = &settings.database;
     let mut options = Options::new(path, clock(), rand::random());
-    options.identity_key_file.clone_from(&settings.identity_key_file);
+    options
+        .identity_key_file
+        .clone_from(&settings.identity_key_file);
     options.queue = settings.limits.queue;
     // Opening may recover what a crash left, which takes as long as it takes.
     let opened = tokio::task::spawn_blocking(move || Sqlite::open(&options)).await;
@@ -255,9 +275,34 @@ async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartEr
     }
 }
 
-fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
+fn intake_settings(settings: &Serve) -> Result<intake::Settings, StartError> {
+    let (codes, code_map_fingerprint) = code_map(settings)?;
+    Ok(intake::Settings {
+        as_of: match settings.as_of {
+            AsOf::Received => intake::AsOf::Received,
+            AsOf::Sampled => intake::AsOf::Sampled,
+        },
+        organization: settings
+            .organization
+            .as_ref()
+            .map(|organization| (organization.system.clone(), organization.value.clone())),
+        snomed: settings.snomed,
+        insecure: settings.insecure,
+        write_observations: settings.write_observations,
+        codes: Arc::new(codes),
+        code_map_fingerprint,
+        receipt_retention: time::Duration::hours(i64::from(settings.receipt_retention)),
+        limits: tree::Limits {
+            entries: settings.limits.max_entries,
+            ..tree::Limits::default()
+        },
+    })
+}
+
+/// The site's code map and its fingerprint, if it has one.
+fn code_map(settings: &Serve) -> Result<(CodeMap, Option<String>), StartError> {
     let Some(path) = &settings.code_map else {
-        return Ok(CodeMap::default());
+        return Ok((CodeMap::default(), None));
     };
     let wrong = |why: String| StartError::File {
         what: "code map",
@@ -265,10 +310,16 @@ fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    CodeMap::from_json(&path.display().to_string(), &bytes).map_err(|error| wrong(error.to_string()))
+    let codes = CodeMap::from_json(&path.display().to_string(), &bytes)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((
+        codes,
+        Some(data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes))),
+    ))
 }
 
-type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<TargetId>);
+/// Nothing to deliver to, or one FHIR server.
+type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<OutboxTarget>);
 
 async fn courier(
     settings: &Serve,
@@ -299,11 +350,24 @@ async fn courier(
         monotonic: Arc::new(move || start.elapsed()),
         jitter: Arc::new(rand::random),
     };
-    let courier = Courier::new(Arc::clone(store), vec![(target, server)], surroundings, Arc::clone(wake));
+    let courier = Courier::new(
+        Arc::clone(store),
+        vec![(target, server)],
+        surroundings,
+        Arc::clone(wake),
+    );
+    let target = OutboxTarget {
+        id: target,
+        // Found out from its CapabilityStatement when it is first written to.
+        unwritable: Vec::new(),
+    };
     Ok((Some(courier), vec![target]))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -313,8 +377,10 @@ async fn told_to_stop() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             // Without signals there is nobody to be told by.
             return std::future::pending().await;
         };

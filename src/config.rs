@@ -160,10 +160,6 @@ pub struct Limits {
     #[arg(long, env = "MARROWFLAG_MAX_ENTRIES", default_value_t = 1000, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     pub max_entries: usize,
-    /// Patients of a Bundle
-    #[arg(long, env = "MARROWFLAG_MAX_PATIENTS", default_value_t = 200, value_name = "N",
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
-    pub max_patients: usize,
     /// Open connections
     #[arg(long, env = "MARROWFLAG_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
@@ -194,7 +190,6 @@ impl Default for Limits {
         Self {
             max_body: 8 << 20,
             max_entries: 1000,
-            max_patients: 200,
             max_connections: 16_384,
             max_inflight_bytes: 64 << 20,
             queue: 1024,

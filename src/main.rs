@@ -18,12 +18,19 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers, not errors. A closed terminal changes neither.
             let _ = error.print();
-            let exit = if error.use_stderr() { cli::Exit::Usage } else { cli::Exit::Done };
+            let exit = if error.use_stderr() {
+                cli::Exit::Usage
+            } else {
+                cli::Exit::Done
+            };
             return ExitCode::from(exit.code());
         }
     };
     telemetry::start(&cli.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "no runtime");

@@ -1,160 +1,22 @@
-//! The clinicians' worked cases, one row each: counts and history in; grades, patterns, safety
-//! rules, candidates with their scores, urgency and output out.
+//! The clinicians' case tables in `fixtures/cases`: edit a cell, run `cargo test --test cases`.
+//!
+//! A row names the rules it needs; where one of them is not written yet the row waits, and only
+//! its grades are checked. The counts of rows that ran and that wait are printed.
 
-use std::fmt::Write as _;
+mod case_table;
 
+use std::collections::BTreeMap;
+
+use case_table::{INDEX, Row, add_results, born, context, rows, timeline};
 use marrowflag::clinical::{
-    analyte::Analyte,
-    assessment::{Grade, Output, Urgency},
-    context::Case,
-    judge::{self, Judgement, Question},
-    limits::Tuning,
-    quantity::Interval,
-    time::{BirthDate, Precision, SampleTime},
-    timeline::{
-        Draw, Duffy, Fact, Measurement, Method, Pregnancy, Received, Sex, Smoking, Source,
-        SpecimenProblem, Status, Timeline,
-    },
+    assessment::{Assessment, Fit, Grade, Lineage, LineageResult, Output, Urgency},
+    candidates,
+    decide::assess,
+    time::{Precision, SampleTime},
+    timeline::{Sex, Timeline},
     truth::Truth,
+    wording,
 };
-use rust_decimal::Decimal;
-use time::{Date, Duration, Month, OffsetDateTime, macros::datetime};
-
-const INDEX: OffsetDateTime = datetime!(2026-11-18 08:00 UTC);
-
-/// One row of the table.
-struct Row {
-    id: String,
-    timeline: Timeline,
-    grades: String,
-    patterns: String,
-    candidates: String,
-    urgency: String,
-    output: String,
-}
-
-#[test]
-fn worked_cases() {
-    let mut reader = csv::Reader::from_path(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/fixtures/cases/worked.csv"
-    ))
-    .unwrap();
-    let only = std::env::args().nth(2);
-    let mut failures = String::new();
-    let mut count = 0;
-    for record in reader.records() {
-        let record = record.unwrap();
-        let case = read_case(&record);
-        if only.as_ref().is_some_and(|only| *only != case.id) {
-            continue;
-        }
-        count += 1;
-        let found = run(&case.timeline);
-        let expected = Answer {
-            grades: case.grades.clone(),
-            patterns: expected_patterns(&case.patterns),
-            candidates: case.candidates.clone(),
-            urgency: case.urgency.clone(),
-            output: case.output.clone(),
-        };
-        let differences = found.differences(&expected);
-        if !differences.is_empty() {
-            writeln!(failures, "{}: {differences}", case.id).unwrap();
-        }
-    }
-    assert!(count > 0, "no case");
-    assert!(
-        failures.is_empty(),
-        "{} of {count} cases differ:\n{failures}",
-        failures.lines().count()
-    );
-}
-
-/// What is compared, in the words of the table.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    grades: String,
-    patterns: Vec<String>,
-    candidates: String,
-    urgency: String,
-    output: String,
-}
-
-impl Answer {
-    fn differences(&self, expected: &Self) -> String {
-        let mut text = String::new();
-        let mut compare = |what: &str, found: &str, expected: &str| {
-            if found != expected {
-                write!(text, "{what} [{found}] expected [{expected}]; ").unwrap();
-            }
-        };
-        compare("grades", &self.grades, &expected.grades);
-        compare(
-            "patterns",
-            &self.patterns.join("; "),
-            &expected.patterns.join("; "),
-        );
-        compare("candidates", &self.candidates, &expected.candidates);
-        compare("urgency", &self.urgency, &expected.urgency);
-        compare("output", &self.output, &expected.output);
-        text
-    }
-}
-
-/// Ids of patterns and safety rules; names behind an id are for the reader of the table.
-fn expected_patterns(text: &str) -> Vec<String> {
-    let mut ids: Vec<String> = text
-        .split("; ")
-        .filter(|part| !part.is_empty() && !part.starts_with("other lineage"))
-        .map(|part| {
-            let word = part.split_whitespace().next().unwrap_or_default();
-            let is_id = word.starts_with(['C', 'S'])
-                && word[1..].starts_with(|next: char| next.is_ascii_digit());
-            if is_id { word } else { part }.to_owned()
-        })
-        .collect();
-    ids.sort();
-    ids
-}
-
-fn run(timeline: &Timeline) -> Answer {
-    let tuning = Tuning::default();
-    let case = Case::new(timeline, INDEX, &tuning);
-    let index = *case.blood_counts().last().expect("a blood count");
-    let judgement = judge::judge(
-        &case,
-        index,
-        Question {
-            as_of: INDEX,
-            staleness: true,
-        },
-    )
-    .expect("a judgement");
-    Answer {
-        grades: grades(&judgement),
-        patterns: patterns(&judgement),
-        candidates: candidates(&judgement),
-        urgency: urgency(judgement.urgency).to_owned(),
-        output: output(&judgement).to_owned(),
-    }
-}
-
-fn grades(judgement: &Judgement<'_>) -> String {
-    let mut words = Vec::new();
-    for (letter, line) in ["E", "N", "P"].iter().zip(&judgement.context.lines) {
-        let word = match line.grade() {
-            Some(grade) => grade_word(grade).to_owned(),
-            None if line.mildest > Grade::None && line.reading.is_some() => {
-                format!("≥{}", grade_word(line.mildest))
-            }
-            None if line.low.is_false() => "none".to_owned(),
-            None => "?".to_owned(),
-        };
-        words.push(format!("{letter} {word}"));
-    }
-    words.join("; ")
-}
 
 fn grade_word(grade: Grade) -> &'static str {
     match grade {
@@ -167,52 +29,26 @@ fn grade_word(grade: Grade) -> &'static str {
     }
 }
 
-fn patterns(judgement: &Judgement<'_>) -> Vec<String> {
-    let mut ids: Vec<String> = judgement
-        .patterns
-        .iter()
-        .chain(&judgement.safety)
-        .filter(|hit| hit.truth.is_true())
-        .map(|hit| hit.watch.id.to_owned())
-        .collect();
-    // The label of aplastic anaemia stands among the patterns when the candidate is listed.
-    if let Some(label) = judgement
-        .candidate("D01")
-        .filter(|candidate| candidate.listed() && candidate.gate.is_true())
-        .and_then(|candidate| candidate.label.clone())
-    {
-        ids.push(label);
+fn lineage_text(result: &LineageResult) -> String {
+    let letter = match result.lineage {
+        Lineage::Erythroid => "E",
+        Lineage::Neutrophil => "N",
+        Lineage::Platelet => "P",
+    };
+    match (result.grade, result.at_least) {
+        (Some(grade), _) => format!("{letter} {}", grade_word(grade)),
+        (None, Some(grade)) => format!("{letter} ≥{}", grade_word(grade)),
+        (None, None) => format!("{letter} ?"),
     }
-    ids.sort();
-    ids
 }
 
-/// At most four are printed in the table.
-fn candidates(judgement: &Judgement<'_>) -> String {
-    let mut listed: Vec<_> = judgement
-        .candidates
-        .iter()
-        .filter(|candidate| candidate.listed())
-        .collect();
-    marrowflag::clinical::candidates::rank(&mut listed);
-    let words: Vec<String> = listed
-        .iter()
-        .take(4)
-        .map(|candidate| {
-            let fit = format!("{:?}", candidate.fit).to_lowercase();
-            let gate = if candidate.gate.is_unknown() {
-                ",gate?"
-            } else {
-                ""
-            };
-            format!("{} {fit}({}{gate})", candidate.rule.id, candidate.score)
-        })
-        .collect();
-    words.join(", ")
+fn grades(assessment: &Assessment) -> String {
+    let parts: Vec<String> = assessment.lineages.iter().map(lineage_text).collect();
+    parts.join("; ")
 }
 
-fn urgency(urgency: Urgency) -> &'static str {
-    match urgency {
+fn urgency(assessment: &Assessment) -> &'static str {
+    match assessment.urgency {
         Urgency::U0 => "U0",
         Urgency::U1 => "U1",
         Urgency::U2 => "U2",
@@ -221,245 +57,594 @@ fn urgency(urgency: Urgency) -> &'static str {
     }
 }
 
-fn output(judgement: &Judgement<'_>) -> &'static str {
-    match judgement.output {
-        Output::Nothing => "NONE",
-        Output::Report => "DR",
-        Output::Flag => "FLAG+CARD",
-        Output::SafetyFlag => "FLAG(safety)+CARD",
+fn output(assessment: &Assessment) -> &'static str {
+    match (assessment.output, assessment.urgency >= Urgency::U2) {
+        (Output::Nothing, _) => "NONE",
+        (Output::Report, _) => "DR",
+        (Output::Flag, true) => "FLAG+CARD",
+        (Output::Flag, false) => "FLAG",
+        (Output::SafetyFlag, _) => "FLAG(safety)+CARD",
     }
 }
 
-// Reading the table.
-
-fn read_case(record: &csv::StringRecord) -> Row {
-    let column = |place: usize| record[place].to_owned();
-    let mut timeline = Timeline::default();
-    read_person(&record[1], &mut timeline);
-    for part in record[2].split(", ").filter(|part| !part.is_empty()) {
-        read_result(part, INDEX, &mut timeline);
+fn patterns(assessment: &Assessment) -> String {
+    let ids: Vec<&str> = assessment
+        .patterns
+        .iter()
+        .map(|hit| hit.id)
+        .chain({
+            let mut safety: Vec<&str> = assessment
+                .safety
+                .iter()
+                .filter(|hit| hit.truth == Truth::True)
+                .map(|hit| hit.id)
+                .collect();
+            safety.sort_unstable();
+            safety
+        })
+        .collect();
+    if ids.is_empty() {
+        "none".to_owned()
+    } else {
+        ids.join("; ")
     }
-    for earlier in record[3].split(';').filter(|part| !part.is_empty()) {
-        let (day, values) = earlier.split_once(": ").expect("day: values");
-        let at = INDEX + Duration::days(day.trim().parse().expect("a day"));
-        let words: Vec<&str> = values.split_whitespace().collect();
-        for pair in words.chunks(2) {
-            read_result(&pair.join(" "), at, &mut timeline);
+}
+
+fn listed(assessment: &Assessment, most: usize) -> String {
+    let texts: Vec<String> = assessment
+        .candidates
+        .iter()
+        .take(most)
+        .map(|candidate| {
+            let fit = match candidate.fit {
+                Fit::Hidden => "hidden",
+                Fit::Weak => "weak",
+                Fit::Moderate => "moderate",
+                Fit::Strong => "strong",
+            };
+            let gate = if candidate.gate == Truth::Unknown {
+                ",gate?"
+            } else {
+                ""
+            };
+            format!("{} {fit}({}{gate})", candidate.id, candidate.score)
+        })
+        .collect();
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(", ")
+    }
+}
+
+fn written(rule: &str) -> bool {
+    candidates::rules().any(|known| known.id == rule)
+}
+
+/// What of a row did not come out as it says.
+#[derive(Default)]
+struct Mismatches(Vec<String>);
+
+impl Mismatches {
+    fn compare(&mut self, id: &str, what: &str, expected: &str, found: &str) {
+        if expected != found {
+            self.0.push(format!(
+                "{id} {what}: expected {expected:?}, found {found:?}"
+            ));
         }
     }
-    for (place, truth) in [(4, Truth::True), (5, Truth::False)] {
-        for token in record[place].split(", ").filter(|part| !part.is_empty()) {
-            timeline.facts.push(fact(token, truth));
+
+    fn check(self, table: &str, ran: usize, waiting: &BTreeMap<String, usize>) {
+        let rows: usize = waiting.values().sum();
+        println!("{table}: {ran} rows ran, {rows} wait {waiting:?}");
+        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
+        assert!(ran > 0, "the table {table} is empty");
+    }
+}
+
+/// Everything a reader may see must keep the wording rules.
+fn texts(assessment: &Assessment) -> Vec<String> {
+    let mut texts: Vec<String> = assessment.notes.clone();
+    texts.push(assessment.headline.clone());
+    texts.extend(assessment.first_look.iter().cloned());
+    texts.extend(assessment.doubts.iter().map(|doubt| doubt.text.clone()));
+    for hit in assessment.patterns.iter().chain(&assessment.safety) {
+        texts.push(hit.sentence.clone());
+        texts.push(hit.next.to_owned());
+    }
+    for candidate in assessment
+        .candidates
+        .iter()
+        .chain(&assessment.argued_against)
+    {
+        texts.push(candidate.sentence.clone());
+        texts.push(candidate.next.to_owned());
+        let lines = candidate
+            .for_it
+            .iter()
+            .chain(&candidate.against)
+            .chain(&candidate.excluded_by);
+        texts.extend(lines.map(|line| line.text.clone()));
+        texts.extend(candidate.missing.iter().cloned());
+    }
+    texts.extend(
+        assessment
+            .lineages
+            .iter()
+            .filter_map(|line| line.note.clone()),
+    );
+    texts
+}
+
+fn run(row: &Row, mismatches: &mut Mismatches) -> bool {
+    let id = row.get("id");
+    let assessment = assess(&timeline(row), INDEX);
+    for text in texts(&assessment) {
+        if let Some(found) = wording::forbidden(&text) {
+            mismatches.0.push(format!("{id} says {found:?}: {text}"));
         }
     }
-    Row {
-        id: column(0),
-        timeline,
-        grades: column(6),
-        patterns: column(7),
-        candidates: column(8),
-        urgency: column(9),
-        output: column(10),
+    let mut check = |what: &str, found: &str| {
+        let expected = row.get(what);
+        if !expected.is_empty() {
+            mismatches.compare(id, what, expected, found);
+        }
+    };
+    check("grades", &grades(&assessment));
+    check("patterns", &patterns(&assessment));
+    if !row.get("needs").split_whitespace().all(written) {
+        let found = listed(&assessment, usize::MAX);
+        for expected in row.get("candidates").split(", ") {
+            let rule = expected.split(' ').next().unwrap_or_default();
+            if written(rule) && !found.contains(expected) {
+                mismatches.0.push(format!(
+                    "{id} candidates: expected {expected:?} in {found:?}"
+                ));
+            }
+        }
+        return false;
     }
-}
-
-fn fact(token: &str, truth: Truth) -> Fact {
-    Fact {
-        token: token.into(),
-        truth,
-        from: None,
-        until: None,
-        filed_at: None,
-        source: Source::default(),
+    let most = if row.get("candidates").split(',').count() >= 4 {
+        4
+    } else {
+        9
+    };
+    // Tables name at most four.
+    check("candidates", &listed(&assessment, most));
+    check("urgency", urgency(&assessment));
+    check("output", output(&assessment));
+    if !row.get("patterns").is_empty() {
+        let label = assessment
+            .candidates
+            .iter()
+            .find(|candidate| candidate.id == "D01")
+            .and_then(|candidate| candidate.label.clone())
+            .unwrap_or_default();
+        mismatches.compare(id, "label", row.get("label"), &label);
     }
-}
-
-fn read_person(text: &str, timeline: &mut Timeline) {
-    let index = INDEX.date();
-    let person = &mut timeline.person;
-    for part in text.split(", ") {
-        let words: Vec<&str> = part.split_whitespace().collect();
-        let number = || words[0].parse::<u16>().expect("a number");
-        match words.as_slice() {
-            ["M"] => person.sex = Sex::Male,
-            ["F"] => person.sex = Sex::Female,
-            ["U"] | ["sex", "unknown"] | ["term"] => {}
-            ["Duffy-null"] => person.duffy = Duffy::Null,
-            [_, "y"] => {
-                person.birth = Some(BirthDate::Day(months_before(index, number() * 12)));
-            }
-            [_, "mo"] => person.birth = Some(BirthDate::Day(months_before(index, number()))),
-            [_, "mo", days, "d)"] => {
-                let days: i64 = days.trim_start_matches('(').parse().unwrap();
-                person.birth = Some(BirthDate::Day(index - Duration::days(days)));
-            }
-            [_, "d"] => {
-                person.birth = Some(BirthDate::Day(index - Duration::days(number().into())));
-            }
-            ["GA", weeks, "wk"] => person.gestation_weeks = Some(weeks.parse().unwrap()),
-            ["pregnant", weeks, "wk"] => {
-                let days: u16 = weeks.parse::<u16>().unwrap() * 7;
-                timeline.pregnancies.push(Pregnancy {
-                    from: index,
-                    until: None,
-                    gestation: Some((days, index)),
-                });
-            }
-            ["lives", "at", metres, "m"] | [metres, "m"] => {
-                person.altitude_m = Some(metres.parse().unwrap());
-            }
-            ["smokes", rate] => {
-                let rate = rate.trim_end_matches("/d").parse().unwrap();
-                person.smoking = Smoking::PerDay(rate);
-            }
-            ["transfused", days, "d", "ago"] => {
-                let at = INDEX - Duration::days(days.parse().unwrap());
-                let mut given = fact("rbc_transfusion", Truth::True);
-                given.from = Some(at);
-                given.until = Some(at);
-                timeline.facts.push(given);
-            }
-            other => panic!("person: {other:?}"),
+    let doubts: Vec<String> = assessment
+        .doubts
+        .iter()
+        .map(|doubt| format!("{}:{}", doubt.analyte.key(), doubt.word))
+        .collect();
+    for doubt in row.get("doubts").split_whitespace() {
+        if !doubts.iter().any(|found| found == doubt) {
+            mismatches
+                .0
+                .push(format!("{id}: no doubt {doubt:?} among {doubts:?}"));
         }
     }
+    let said = texts(&assessment).join("\n");
+    for phrase in row
+        .get("says")
+        .split('|')
+        .filter(|phrase| !phrase.is_empty())
+    {
+        if !said.contains(phrase) {
+            mismatches
+                .0
+                .push(format!("{id} does not say {phrase:?}:\n{said}"));
+        }
+    }
+    true
 }
 
-fn months_before(day: Date, months: u16) -> Date {
-    let index = day.year() * 12 + i32::from(u8::from(day.month())) - 1 - i32::from(months);
-    let month = Month::try_from(u8::try_from(index.rem_euclid(12)).unwrap() + 1).unwrap();
-    Date::from_calendar_date(index.div_euclid(12), month, day.day()).unwrap()
+fn run_table(name: &str) {
+    let mut mismatches = Mismatches::default();
+    let mut waiting: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ran = 0;
+    for row in rows(name) {
+        if run(&row, &mut mismatches) {
+            ran += 1;
+        } else {
+            for rule in row
+                .get("needs")
+                .split_whitespace()
+                .filter(|rule| !written(rule))
+            {
+                *waiting.entry(rule.to_owned()).or_default() += 1;
+                break;
+            }
+        }
+    }
+    mismatches.check(name, ran, &waiting);
 }
 
-fn read_result(text: &str, at: OffsetDateTime, timeline: &mut Timeline) {
-    let token = match text {
-        "clumps" => {
-            for measurement in &mut timeline.measurements {
-                if measurement.analyte == Analyte::Platelets {
-                    measurement.problems.push(SpecimenProblem::Clumped);
+#[test]
+fn worked_cases() {
+    run_table("worked");
+}
+
+#[test]
+fn data_quality_cases() {
+    run_table("quality");
+}
+
+#[test]
+fn boundaries_of_the_grades() {
+    let mut mismatches = Mismatches::default();
+    let mut ran = 0;
+    for row in rows("grades") {
+        let lineage = match row.get("lineage") {
+            "E" => "Hb",
+            "N" => "ANC",
+            _ => "PLT",
+        };
+        let mut timeline = Timeline::default();
+        timeline.person.birth = born(row.get("age"), INDEX.date());
+        timeline.person.sex = match row.get("sex") {
+            "F" => Sex::Female,
+            "M" => Sex::Male,
+            _ => Sex::Unknown,
+        };
+        for item in row.get("context").split(';').map(str::trim) {
+            if !item.is_empty() {
+                context(&mut timeline, item);
+            }
+        }
+        let at = SampleTime {
+            instant: INDEX,
+            precision: Precision::Instant,
+        };
+        add_results(
+            &mut timeline,
+            &format!("{lineage} {}", row.get("value")),
+            at,
+            &"index".into(),
+        );
+        let assessment = assess(&timeline, INDEX);
+        let found = assessment
+            .lineages
+            .iter()
+            .map(lineage_text)
+            .find(|text| text.starts_with(row.get("lineage")))
+            .unwrap_or_default();
+        let expected = format!("{} {}", row.get("lineage"), row.get("grade"));
+        mismatches.compare(row.get("id"), "grade", &expected, &found);
+        ran += 1;
+    }
+    mismatches.check("grades", ran, &BTreeMap::new());
+}
+
+/// The label of the aplastic anaemia counts, which is printed only when the rule is listed.
+#[test]
+fn labels_of_aplastic_anaemia() {
+    let mut mismatches = Mismatches::default();
+    let mut ran = 0;
+    for row in rows("aplasia_labels") {
+        let mut timeline = Timeline::default();
+        timeline.person.birth = born(row.get("age"), INDEX.date());
+        timeline.person.sex = Sex::Female;
+        let at = SampleTime {
+            instant: INDEX,
+            precision: Precision::Instant,
+        };
+        add_results(&mut timeline, row.get("results"), at, &"index".into());
+        // Enough points for the rule to be listed, so that its label shows.
+        timeline
+            .facts
+            .push(case_table::fact("hepatitis_recent", Truth::True));
+        timeline
+            .facts
+            .push(case_table::fact("tox_benzene", Truth::True));
+        let assessment = assess(&timeline, INDEX);
+        let label = assessment
+            .candidates
+            .iter()
+            .find(|candidate| candidate.id == "D01")
+            .and_then(|candidate| candidate.label.clone())
+            .map_or_else(|| "none".to_owned(), |label| label.replace("-COUNTS", ""));
+        mismatches.compare(row.get("id"), "label", row.get("label"), &label);
+        ran += 1;
+    }
+    mismatches.check("aplasia_labels", ran, &BTreeMap::new());
+}
+
+/// The life of Flags, one row per submission; a row without results is an event alone.
+mod life_cycle {
+    use std::sync::Arc;
+
+    use marrowflag::clinical::{
+        assessment::{Acknowledged, Decision, Family, Finding, FlagState, ReportChange, Urgency},
+        decide::{decide, newest_sample},
+        time::{BirthDate, Precision, SampleTime},
+        timeline::{Sex, Status, Timeline},
+        truth::Truth,
+    };
+    use time::{Duration, OffsetDateTime};
+
+    use super::{
+        INDEX, Mismatches,
+        case_table::{add_results, fact, rows},
+    };
+
+    /// `0`, `-40`, `48h`, `d10`.
+    fn moment(text: &str) -> OffsetDateTime {
+        let text = text.trim_start_matches('d');
+        match text.strip_suffix('h') {
+            Some(hours) => INDEX + Duration::hours(hours.parse().expect("hours")),
+            None => INDEX + Duration::days(text.parse().expect("days")),
+        }
+    }
+
+    fn day(at: SampleTime) -> String {
+        let days = (at.instant.date() - INDEX.date()).whole_days();
+        format!("d{days}")
+    }
+
+    struct Patient {
+        timeline: Timeline,
+        findings: Vec<Finding>,
+        as_of: OffsetDateTime,
+    }
+
+    impl Patient {
+        fn new() -> Self {
+            let mut timeline = Timeline::default();
+            timeline.person.birth = Some(BirthDate::Day(
+                INDEX.date().replace_year(1986).expect("a day"),
+            ));
+            timeline.person.sex = Sex::Female;
+            Self {
+                timeline,
+                findings: Vec::new(),
+                as_of: INDEX - Duration::days(10_000),
+            }
+        }
+
+        fn receive(&mut self, when: &str, results: &str) {
+            let mut results = results.to_owned();
+            for (name, usual) in [("Hb", "Hb 130"), ("ANC", "ANC 3"), ("PLT", "PLT 250")] {
+                if !results.contains(name) {
+                    results.push_str(&format!(", {usual}"));
                 }
             }
-            return;
+            let at = SampleTime {
+                instant: moment(when),
+                precision: Precision::Instant,
+            };
+            let key: Arc<str> = Arc::from(format!("day {when}"));
+            add_results(&mut self.timeline, &results, at, &key);
         }
-        "ARC method auto" => return,
-        "DAT pos" => Some(("dat_positive", Truth::True)),
-        "DAT neg" => Some(("dat_positive", Truth::False)),
-        "eADA high" => Some(("eada_high", Truth::True)),
-        "eADA normal" => Some(("eada_high", Truth::False)),
-        "trypsinogen low" => Some(("trypsinogen_low", Truth::True)),
-        "DEB breakage pos" => Some(("breakage_positive", Truth::True)),
-        "DEB breakage neg" => Some(("breakage_positive", Truth::False)),
-        "telomere centile ≥50" => Some(("telomere_from_50", Truth::True)),
-        "telomere centile <1" => {
-            timeline.facts.push(fact("telomere_below_10", Truth::True));
-            Some(("telomere_below_1", Truth::True))
-        }
-        _ => None,
-    };
-    if let Some((token, truth)) = token {
-        timeline.facts.push(fact(token, truth));
-        return;
-    }
-    // `LDH 720 U/L (3 xULN)`, `LDH 4.2 xULN`, `NRBC 2 /100`, `marrow cellularity 8 %`.
-    let number_at = text
-        .find(|next: char| next.is_ascii_digit() || next == '<' || next == '>')
-        .map(|first| {
-            // `B12 310 pmol/L`: the number is behind the name.
-            if text.starts_with("B12 ") { 4 } else { first }
-        })
-        .unwrap_or_else(|| panic!("result: {text}"));
-    let name = text[..number_at].trim();
-    let rest: Vec<&str> = text[number_at..].split_whitespace().collect();
-    let analyte = analyte(name);
-    let raw = rest[0];
-    let value = raw.trim_start_matches(['<', '>']);
-    let mut number: Decimal = value.parse().unwrap_or_else(|_| panic!("number: {text}"));
-    let mut upper_limit = None;
-    if let [_, "xULN"] = rest.as_slice() {
-        upper_limit = Some(Decimal::ONE_HUNDRED);
-        number *= Decimal::ONE_HUNDRED;
-    } else if let [_, _, times, "xULN)"] = rest.as_slice() {
-        let times: Decimal = times.trim_start_matches('(').parse().unwrap();
-        upper_limit = Some(number / times);
-    }
-    let interval = if raw.starts_with('<') {
-        Interval::below(number)
-    } else if raw.starts_with('>') {
-        Interval::above(number)
-    } else {
-        Interval::exact(number)
-    };
-    timeline.measurements.push(Measurement {
-        analyte,
-        value: Some(interval),
-        received: Received {
-            value: raw.to_owned(),
-            unit: analyte.unit().to_owned(),
-        },
-        at: Some(SampleTime {
-            instant: at,
-            precision: Precision::Instant,
-        }),
-        specimen: None,
-        report: None,
-        status: Status::Final,
-        method: if name == "blasts" {
-            Method::Manual
-        } else {
-            Method::Unspecified
-        },
-        preference: 0,
-        draw: Draw::Venous,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit,
-        unusable: None,
-        filed_at: None,
-        source: Source::default(),
-    });
-}
 
-fn analyte(name: &str) -> Analyte {
-    match name {
-        "Hb" => Analyte::Hb,
-        "ANC" => Analyte::Anc,
-        "PLT" => Analyte::Platelets,
-        "WBC" => Analyte::Wbc,
-        "MCV" => Analyte::Mcv,
-        "ARC" => Analyte::Arc,
-        "ALC" => Analyte::Alc,
-        "AMC" => Analyte::Amc,
-        "EOS" => Analyte::Eosinophils,
-        "RBC" => Analyte::Rbc,
-        "RDW" => Analyte::Rdw,
-        "Hct" => Analyte::Hct,
-        "MPV" => Analyte::Mpv,
-        "IPF" => Analyte::Ipf,
-        "IG" => Analyte::ImmatureGranulocytes,
-        "NRBC" => Analyte::Nrbc,
-        "retic" => Analyte::ReticulocytePercent,
-        "blasts" => Analyte::Blasts,
-        "lymph" => Analyte::LymphocytePercent,
-        "neut" => Analyte::NeutrophilPercent,
-        "mono" => Analyte::MonocytePercent,
-        "LDH" => Analyte::Ldh,
-        "hapto" => Analyte::Haptoglobin,
-        "ind. bili" => Analyte::BilirubinIndirect,
-        "B12" => Analyte::B12,
-        "folate" => Analyte::Folate,
-        "ferritin" => Analyte::Ferritin,
-        "TSAT" => Analyte::Tsat,
-        "Cu" => Analyte::Copper,
-        "CRP" => Analyte::Crp,
-        "ALT" => Analyte::Alt,
-        "eGFR" => Analyte::Egfr,
-        "lactate" => Analyte::Lactate,
-        "elastase" => Analyte::FaecalElastase,
-        "fibrinogen" => Analyte::Fibrinogen,
-        "TG" => Analyte::Triglycerides,
-        "PNH gran" => Analyte::Pnh,
-        "marrow cellularity" => Analyte::MarrowCellularity,
-        "marrow blasts" => Analyte::MarrowBlasts,
-        _ => panic!("analyte: {name}"),
+        fn event(&mut self, event: &str) {
+            self.timeline.inpatient = event == "inpatient";
+            let words: Vec<&str> = event.split_whitespace().collect();
+            match words.as_slice() {
+                [] | ["nothing" | "inpatient"] => {}
+                ["withdraw", when] => {
+                    for measurement in &mut self.timeline.measurements {
+                        if measurement.at.is_some_and(|at| at.instant == moment(when)) {
+                            measurement.status = Status::EnteredInError;
+                        }
+                    }
+                }
+                ["correct", when, name, value] => {
+                    let at = SampleTime {
+                        instant: moment(when),
+                        precision: Precision::Instant,
+                    };
+                    let mut corrected = Timeline::default();
+                    add_results(&mut corrected, &format!("{name} {value}"), at, &"x".into());
+                    let new = corrected.measurements.remove(0);
+                    let old = self
+                        .timeline
+                        .measurements
+                        .iter_mut()
+                        .find(|old| old.analyte == new.analyte && old.at == new.at)
+                        .expect("a result to correct");
+                    old.value = new.value;
+                    old.received = new.received;
+                    old.status = Status::Corrected;
+                }
+                ["human", "closes", family] => {
+                    let finding = self.finding(family);
+                    finding.state = FlagState::Inactive;
+                    finding.human = Some("hash".into());
+                }
+                ["human", "edits", family] => {
+                    self.finding(family).human = Some("hash".into());
+                }
+                ["acknowledge", family, "until", until] => {
+                    self.finding(family).acknowledged = Some((Acknowledged::Known, moment(until)));
+                }
+                ["deceased"] => {
+                    self.timeline.person.deceased = true;
+                }
+                ["fact", token] => self.timeline.facts.push(fact(token, Truth::True)),
+                ["red", "cells", when] => {
+                    let mut given = fact("rbc_transfusion", Truth::True);
+                    given.from = Some(moment(when));
+                    given.until = given.from;
+                    self.timeline.facts.push(given);
+                }
+                _ => panic!("event {event:?}"),
+            }
+        }
+
+        fn finding(&mut self, family: &str) -> &mut Finding {
+            self.findings
+                .iter_mut()
+                .find(|finding| finding.family.as_str() == family)
+                .expect("a Flag of this family")
+        }
+
+        fn submit(&mut self, as_of: &str) -> Decision {
+            let newest = newest_sample(&self.timeline).unwrap_or(self.as_of);
+            self.as_of = if as_of.is_empty() {
+                self.as_of.max(newest)
+            } else {
+                moment(as_of)
+            };
+            let decision = decide(&self.timeline, &self.findings, self.as_of);
+            self.findings = decision
+                .flags
+                .iter()
+                .map(|change| change.finding.clone())
+                .collect();
+            for measurement in &mut self.timeline.measurements {
+                measurement.filed_at.get_or_insert(self.as_of);
+            }
+            decision
+        }
+    }
+
+    pub(super) fn flags(findings: &[Finding]) -> String {
+        let mut texts: Vec<(bool, Family, String)> = findings
+            .iter()
+            .map(|finding| {
+                let family = finding.family.as_str();
+                let start = day(finding.episode_start);
+                let text = match (finding.state, finding.episode_end) {
+                    (FlagState::Active, _) => {
+                        let urgency = match finding.urgency {
+                            Urgency::U0 => "U0",
+                            Urgency::U1 => "U1",
+                            Urgency::U2 => "U2",
+                            Urgency::U3 => "U3",
+                            Urgency::U4 => "U4",
+                        };
+                        let human = if finding.human.is_some() {
+                            " (human)"
+                        } else {
+                            ""
+                        };
+                        format!("{family} active {urgency} {start}{human}")
+                    }
+                    (FlagState::Inactive, Some(end)) => {
+                        format!("{family} inactive {start}-{}", day(end))
+                    }
+                    (FlagState::Inactive, None) => format!("{family} inactive {start}"),
+                    (FlagState::EnteredInError, _) => format!("{family} entered-in-error"),
+                };
+                (finding.state != FlagState::Active, finding.family, text)
+            })
+            .collect();
+        texts.sort();
+        none_if_empty(
+            &texts
+                .into_iter()
+                .map(|(_, _, text)| text)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    fn none_if_empty(texts: &[String]) -> String {
+        if texts.is_empty() {
+            "none".to_owned()
+        } else {
+            texts.join("; ")
+        }
+    }
+
+    fn reports(decision: &Decision) -> String {
+        let texts: Vec<String> = decision
+            .reports
+            .iter()
+            .map(|change| match change {
+                ReportChange::Write => "write".to_owned(),
+                ReportChange::Rewrite(assessment) => format!(
+                    "rewrite {}",
+                    assessment
+                        .index
+                        .as_ref()
+                        .map(|index| day(index.at))
+                        .unwrap_or_default()
+                ),
+                ReportChange::Retract(specimen) => format!("retract {}", day(specimen.at)),
+            })
+            .collect();
+        none_if_empty(&texts)
+    }
+
+    #[test]
+    fn life_cycle_cases() {
+        let mut mismatches = Mismatches::default();
+        let mut patient = Patient::new();
+        let mut case = String::new();
+        let mut ran = 0;
+        for row in rows("life_cycle") {
+            if row.get("case") != case {
+                row.get("case").clone_into(&mut case);
+                patient = Patient::new();
+            }
+            patient.event(row.get("event"));
+            if !row.get("day").is_empty() {
+                patient.receive(row.get("day"), row.get("results"));
+            }
+            let decision = patient.submit(row.get("as_of"));
+            let id = format!("{case} {}{}", row.get("day"), row.get("event"));
+            mismatches.compare(&id, "flags", row.get("flags"), &flags(&patient.findings));
+            let told: Vec<String> = decision
+                .flags
+                .iter()
+                .filter(|change| change.notify)
+                .map(|change| change.finding.family.as_str().to_owned())
+                .collect();
+            mismatches.compare(&id, "told", row.get("told"), &none_if_empty(&told));
+            mismatches.compare(&id, "reports", row.get("reports"), &reports(&decision));
+            // The same again changes nothing.
+            let again = decide(&patient.timeline, &patient.findings, patient.as_of);
+            if again
+                .flags
+                .iter()
+                .any(|change| change.write || change.notify)
+            {
+                mismatches
+                    .0
+                    .push(format!("{id}: a replay writes {:?}", again.flags));
+            }
+            ran += 1;
+        }
+        mismatches.check("life_cycle", ran, &std::collections::BTreeMap::new());
+    }
+
+    /// Whatever the order of arrival, the Flags end the same (`--as-of sampled`).
+    #[test]
+    fn order_of_arrival_changes_nothing() {
+        let counts = [
+            ("0", "ANC 0.4"),
+            ("3", "ANC 2.0"),
+            ("12", "ANC 2.1"),
+            ("40", "ANC 0.8, PLT 60"),
+            ("47", "ANC 0.9, PLT 40"),
+        ];
+        let mut seen: Option<String> = None;
+        for rotation in 0..counts.len() {
+            for reversed in [false, true] {
+                let mut order = counts;
+                order.rotate_left(rotation);
+                if reversed {
+                    order.reverse();
+                }
+                let mut patient = Patient::new();
+                for (when, results) in order {
+                    patient.receive(when, results);
+                    patient.submit("");
+                }
+                let text = flags(&patient.findings);
+                assert_eq!(seen.get_or_insert_with(|| text.clone()), &text, "{order:?}");
+            }
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! Hostile input is normal input: nothing that can be sent makes decoding panic, and what it says
 //! about a body hangs together.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test may stop where its data are wrong"
+)]
+
 use std::{fs, path::Path, sync::LazyLock};
 
 use marrowflag::fhir::{

@@ -37,7 +37,7 @@ struct Service {
     _directory: tempfile::TempDir,
 }
 
-fn service() -> Service {
+fn start() -> Service {
     let directory = tempfile::tempdir().unwrap();
     let options = Options::new(directory.path().join("test.db"), NOW, [7; 32]);
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&options).unwrap());
@@ -152,7 +152,7 @@ const MORNING: &str = "2026-11-20T08:00:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pancytopenia_becomes_a_flag_and_a_report() {
-    let service = service();
+    let service = start();
     let target = service
         .store
         .target("main", "http://fhir.test")
@@ -206,7 +206,7 @@ async fn a_pancytopenia_becomes_a_flag_and_a_report() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_again_changes_nothing() {
-    let service = service();
+    let service = start();
     let first = bundle("batch", pancytopenia("A1", MORNING));
     let receipt = service.post(&first).await.unwrap();
     let again = service.post(&first).await.unwrap();
@@ -236,7 +236,7 @@ async fn the_same_again_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_entry_costs_a_batch_itself_and_a_transaction_everything() {
-    let service = service();
+    let service = start();
     let mut resources = pancytopenia("A1", MORNING);
     resources[2]["status"] = json!("finished");
     let batch = service
@@ -252,7 +252,7 @@ async fn a_bad_entry_costs_a_batch_itself_and_a_transaction_everything() {
         EntryOutcome::Created { .. }
     ));
 
-    let other = service();
+    let other = start();
     let refused = other.post(&bundle("transaction", resources)).await;
     let Err(IntakeError::Refused { refusal, issues }) = refused else {
         panic!("{refused:?}");
@@ -270,7 +270,7 @@ async fn a_bad_entry_costs_a_batch_itself_and_a_transaction_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn single_results_are_put_read_and_withdrawn() {
-    let service = service();
+    let service = start();
     service
         .post(&bundle("batch", pancytopenia("A1", MORNING)))
         .await
@@ -357,7 +357,7 @@ async fn single_results_are_put_read_and_withdrawn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_may_read_what_is_held() {
-    let service = service();
+    let service = start();
     let receipt = service
         .post(&bundle("batch", pancytopenia("A1", MORNING)))
         .await
@@ -387,7 +387,7 @@ async fn a_batch_may_read_what_is_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patient_is_found_by_what_the_sender_wrote() {
-    let service = service();
+    let service = start();
     let mut resources = pancytopenia("A1", MORNING);
     resources.remove(0);
     for one in &mut resources {
@@ -428,7 +428,7 @@ async fn a_patient_is_found_by_what_the_sender_wrote() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_fhir_is_refused_and_leaves_no_trace() {
-    let service = service();
+    let service = start();
     for body in [
         &b""[..],
         b"{",

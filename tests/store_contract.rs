@@ -4,6 +4,7 @@
 //! a haemoglobin below 100 raises one Flag, anything else closes it.
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a test that fails here has found something"
 )]
@@ -36,9 +37,9 @@ use marrowflag::{
         reading::{DeliveryFilter, Search},
         sqlite::{Options, Sqlite},
         submission::{
-            Accepted, Case, Claims, Conclusion, EntryResult, Envelope, EnvelopeKind, Incoming,
-            IncomingPatient, IncomingResource, IncomingValue, Model, OutboxTarget, Outcome, Output,
-            Whose, Withdrawal,
+            Accepted, Case, Claims, Conclusion, Envelope, EnvelopeKind, Incoming, IncomingPatient,
+            IncomingResource, IncomingValue, Model, OutboxTarget, Outcome, Output, Whose,
+            Withdrawal,
         },
     },
 };
@@ -689,7 +690,7 @@ mod contract {
             .receipt(&store)
             .await;
         assert!(older.contains("Older"), "{older}");
-        let preliminary = send("c", 70, |one| one.status = "preliminary".to_owned())
+        let preliminary = send("c", 70, |one| "preliminary".clone_into(&mut one.status))
             .receipt(&store)
             .await;
         assert!(preliminary.contains("Older"), "{preliminary}");
@@ -711,7 +712,7 @@ mod contract {
         // By status, without a value of its own.
         let mut retraction = hb("1", 0);
         retraction.withdrawn = true;
-        retraction.status = "entered-in-error".to_owned();
+        "entered-in-error".clone_into(&mut retraction.status);
         retraction.values[0].measurement = None;
         sending("b")
             .of(&["p1"], vec![retraction])
@@ -808,7 +809,7 @@ mod contract {
     pub(super) async fn a_component_that_is_gone_is_not_used(engine: &dyn Engine) {
         let store = engine.open();
         let panel = |body: &str, values: &[(&str, i64)]| {
-            let mut one = hb("panel", values.len() as i64);
+            let mut one = hb("panel", values.iter().map(|(_, value)| value).sum());
             one.values = std::iter::once(IncomingValue {
                 path: "Observation".to_owned(),
                 component: None,
@@ -831,6 +832,38 @@ mod contract {
         panel("b", &[("777-3", 201)]).receipt(&store).await;
         assert_eq!(timeline(&store, "p1").await, ["201 Final"]);
         assert_eq!(flag(&store, "p1").await, Some(("Inactive".to_owned(), 2)));
+    }
+
+    pub(super) async fn a_result_may_come_twice_in_one_submission(engine: &dyn Engine) {
+        let store = engine.open();
+        let twice = sending("a")
+            .of(&["p1"], vec![hb("1", 90), hb("1", 91)])
+            .receipt(&store)
+            .await;
+        assert!(
+            twice.contains("Created") && twice.contains("Updated"),
+            "{twice}"
+        );
+        // Unchanged at first, and then changed.
+        let again = sending("b")
+            .of(&["p1"], vec![hb("1", 91), hb("1", 92)])
+            .receipt(&store)
+            .await;
+        assert!(
+            again.contains("Unchanged") && again.contains("version: 3"),
+            "{again}"
+        );
+        assert_eq!(timeline(&store, "p1").await, ["92 Final"]);
+    }
+
+    pub(super) async fn receipts_are_forgotten_in_their_time(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = || sending("a").of(&["p1"], vec![hb("1", 90)]);
+        send().receipt(&store).await;
+        assert_eq!(store.expire(NOW + Duration::hours(23)).await.unwrap(), 0);
+        assert_eq!(store.expire(NOW + Duration::hours(24)).await.unwrap(), 1);
+        assert_eq!(store.expire(NOW + Duration::hours(24)).await.unwrap(), 0);
+        assert!(send().receipt(&store).await.contains("Unchanged"));
     }
 
     pub(super) async fn everything_about_a_value_comes_back(engine: &dyn Engine) {
@@ -1389,6 +1422,8 @@ every_engine!(
     what_is_withdrawn_is_seen_as_withdrawn,
     an_id_given_by_put_is_known_and_may_change_patients,
     a_component_that_is_gone_is_not_used,
+    a_result_may_come_twice_in_one_submission,
+    receipts_are_forgotten_in_their_time,
     everything_about_a_value_comes_back,
     concurrent_senders_lose_nothing,
     a_panic_or_a_defect_costs_only_its_own_submission,

@@ -21,12 +21,19 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Columns of the list, as the admin API names them.
-const COLUMNS: [&str; 8] = ["id", "target", "state", "urgency", "attempts", "created", "due", "parked"];
+const COLUMNS: [&str; 8] = [
+    "id", "target", "state", "urgency", "attempts", "created", "due", "parked",
+];
 
 /// Runs one of the subcommands.
 pub(super) async fn run(args: Deliveries) -> Exit {
     match args {
-        Deliveries::List { database, state, target, format } => {
+        Deliveries::List {
+            database,
+            state,
+            target,
+            format,
+        } => {
             let filter = DeliveryFilter {
                 state,
                 target,
@@ -87,7 +94,10 @@ fn unusable(path: &Path, error: &StoreError) -> Exit {
 }
 
 async fn change(server: &reqwest::Url, id: i64, what: &str) -> Exit {
-    let url = format!("{}/admin/deliveries/{id}/{what}", server.as_str().trim_end_matches('/'));
+    let url = format!(
+        "{}/admin/deliveries/{id}/{what}",
+        server.as_str().trim_end_matches('/')
+    );
     let answer = async {
         let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
         let answer = client.post(url).send().await?;
@@ -96,11 +106,16 @@ async fn change(server: &reqwest::Url, id: i64, what: &str) -> Exit {
     };
     match answer.await {
         Ok((true, answer)) => {
-            let state = answer.get("state").and_then(Value::as_str).unwrap_or("changed");
+            let state = answer
+                .get("state")
+                .and_then(Value::as_str)
+                .unwrap_or("changed");
             print(format!("delivery {id}: {state}\n"))
         }
         Ok((false, outcome)) => {
-            let text = outcome.pointer("/issue/0/details/text").and_then(Value::as_str);
+            let text = outcome
+                .pointer("/issue/0/details/text")
+                .and_then(Value::as_str);
             complain(format!("delivery {id}: {}", text.unwrap_or("refused")));
             Exit::Failed
         }

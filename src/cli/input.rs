@@ -36,7 +36,10 @@ pub(super) struct Source {
 
 /// Reads a file, and makes what every reading command needs. Complains and says how to end
 /// otherwise.
-pub(super) fn open(path: &Path, code_map: Option<&Path>) -> Result<(Source, Checker, CodeMap), Exit> {
+pub(super) fn open(
+    path: &Path,
+    code_map: Option<&Path>,
+) -> Result<(Source, Checker, CodeMap), Exit> {
     let documents = documents(path).map_err(|error| {
         complain(format!("{}: {error}", path.display()));
         Exit::Io
@@ -50,7 +53,8 @@ pub(super) fn open(path: &Path, code_map: Option<&Path>) -> Result<(Source, Chec
         Some(path) => fs::read(path)
             .map_err(|error| error.to_string())
             .and_then(|bytes| {
-                CodeMap::from_json(&path.display().to_string(), &bytes).map_err(|error| error.to_string())
+                CodeMap::from_json(&path.display().to_string(), &bytes)
+                    .map_err(|error| error.to_string())
             })
             .map_err(|error| {
                 complain(format!("{}: {error}", path.display()));
@@ -60,66 +64,104 @@ pub(super) fn open(path: &Path, code_map: Option<&Path>) -> Result<(Source, Chec
     Ok((Source { documents }, checker, codes))
 }
 
-impl Source {
+/// Nobody else waits for a command: a Bundle may have as many entries as an array may have items.
+pub(super) fn limits() -> Limits {
+    let limits = Limits::default();
+    Limits {
+        entries: limits.items,
+        ..limits
+    }
+}
+
+impl Document {
+    /// The JSON.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The document as a tree. Not JSON: complains with an `OperationOutcome`.
-    pub(super) fn parse<'d>(&self, document: &'d Document) -> Result<Parsed<'d>, Exit> {
-        self.try_parse(document).map_err(|issue| {
+    pub(super) fn parsed(&self) -> Result<Parsed<'_>, Exit> {
+        self.try_parse().map_err(|issue| {
             complain(operation_outcome(&[issue]).to_string());
             Exit::Unreadable
         })
     }
 
     /// The document as a tree, or what is wrong with it.
-    pub(super) fn try_parse<'d>(&self, document: &'d Document) -> Result<Parsed<'d>, Issue> {
-        let limits = Limits {
-            // Nobody else waits for a command: it may take what one array may hold.
-            entries: Limits::default().items,
-            ..Limits::default()
-        };
-        tree::parse(&document.bytes, &limits).map_err(|broken| match document.broken_line(&limits) {
+    pub(super) fn try_parse(&self) -> Result<Parsed<'_>, Issue> {
+        let limits = limits();
+        tree::parse(&self.bytes, &limits).map_err(|broken| match self.broken_line(&limits) {
             Some(issue) => issue,
             None => broken.issue(),
         })
     }
-}
 
-impl Document {
     /// What is wrong with the first line that is, when the document was made of lines.
     fn broken_line(&self, limits: &Limits) -> Option<Issue> {
-        let inner = self.bytes.strip_prefix(OPENING).filter(|_| !self.lines.is_empty())?;
-        lines(inner).zip(&self.lines).find_map(|((_, line), number)| {
-            let line = line.trim_ascii().strip_prefix(b",").unwrap_or(line);
-            let line = line.strip_prefix(ENTRY)?.strip_suffix(b"}")?;
-            let broken = tree::parse(line, limits).err()?;
-            Some(
-                Issue::fatal(broken.word, broken.text).diagnosed(format!("line {number}, column {}", broken.column)),
-            )
-        })
+        let inner = self
+            .bytes
+            .strip_prefix(OPENING)
+            .filter(|_| !self.lines.is_empty())?;
+        lines(inner)
+            .zip(&self.lines)
+            .find_map(|((_, line), number)| {
+                let line = line.trim_ascii().strip_prefix(b",").unwrap_or(line);
+                let line = line.strip_prefix(ENTRY)?.strip_suffix(b"}")?;
+                let broken = tree::parse(line, limits).err()?;
+                Some(
+                    Issue::fatal(broken.word, broken.text)
+                        .diagnosed(format!("line {number}, column {}", broken.column)),
+                )
+            })
     }
 }
 
 /// An issue as a line for a terminal.
 pub(super) fn line(issue: &Issue) -> String {
-    let place = issue.expression.as_deref().map(|place| format!(" at {place}")).unwrap_or_default();
-    let detail = issue.diagnostics.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
-    format!("{}: {}: {}{place}{detail}", issue.severity.code(), issue.word, issue.text)
+    let place = issue
+        .expression
+        .as_deref()
+        .map(|place| format!(" at {place}"))
+        .unwrap_or_default();
+    let detail = issue
+        .diagnostics
+        .as_deref()
+        .map(|detail| format!(" ({detail})"))
+        .unwrap_or_default();
+    format!(
+        "{}: {}: {}{place}{detail}",
+        issue.severity.code(),
+        issue.word,
+        issue.text
+    )
 }
 
 /// Reads `path` (`-`: standard input) and takes NDJSON apart.
 fn documents(path: &Path) -> io::Result<Vec<Document>> {
     let mut bytes = Vec::new();
     if path.as_os_str() == "-" {
-        io::stdin().lock().take(LARGEST.saturating_add(1)).read_to_end(&mut bytes)?;
+        io::stdin()
+            .lock()
+            .take(LARGEST.saturating_add(1))
+            .read_to_end(&mut bytes)?;
     } else {
-        fs::File::open(path)?.take(LARGEST.saturating_add(1)).read_to_end(&mut bytes)?;
+        fs::File::open(path)?
+            .take(LARGEST.saturating_add(1))
+            .read_to_end(&mut bytes)?;
     }
     if u64::try_from(bytes.len()).is_ok_and(|size| size > LARGEST) {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 GiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "larger than 1 GiB",
+        ));
     }
     Ok(if is_ndjson(&bytes) {
         of_lines(&bytes)
     } else {
-        vec![Document { bytes, lines: Vec::new() }]
+        vec![Document {
+            bytes,
+            lines: Vec::new(),
+        }]
     })
 }
 
@@ -150,7 +192,10 @@ fn of_lines(bytes: &[u8]) -> Vec<Document> {
     for (number, line) in lines(bytes) {
         let bundle = serde_json::from_slice::<Kind>(line).is_ok_and(|line| line.kind == "Bundle");
         if bundle {
-            documents.push(Document { bytes: line.to_vec(), lines: Vec::new() });
+            documents.push(Document {
+                bytes: line.to_vec(),
+                lines: Vec::new(),
+            });
             continue;
         }
         // One entry a line, so that a broken one can be found again.
@@ -198,7 +243,10 @@ mod tests {
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[0].bytes, b"{\"resourceType\":\"Bundle\"}");
         let collection: serde_json::Value = serde_json::from_slice(&documents[1].bytes).unwrap();
-        assert_eq!(collection["entry"][1]["resource"]["resourceType"], "Observation");
+        assert_eq!(
+            collection["entry"][1]["resource"]["resourceType"],
+            "Observation"
+        );
         assert_eq!(documents[1].lines, [1, 4]);
     }
 
@@ -206,7 +254,7 @@ mod tests {
     fn a_broken_line_is_named() {
         let documents = of_lines(b"{\"resourceType\":\"Patient\"}\n\n{\"resourceType\":}\n");
         let source = Source { documents };
-        let issue = source.try_parse(&source.documents[0]).unwrap_err();
+        let issue = source.documents[0].try_parse().unwrap_err();
         assert!(issue.diagnostics.unwrap().starts_with("line 3, column"));
     }
 }

@@ -92,6 +92,8 @@ struct Step {
     fever_with_low_anc: bool,
     counts: [Option<rust_decimal::Decimal>; 2],
     aplasia: u8,
+    /// When the first result of it was filed; `None`: now.
+    filed: Option<OffsetDateTime>,
 }
 
 impl Step {
@@ -170,6 +172,14 @@ impl Step {
                     Some("NSAA") => 1,
                     _ => 0,
                 }),
+            filed: context
+                .specimen
+                .members
+                .iter()
+                .filter_map(|member| context.timeline().measurements.get(*member))
+                .map(|measurement| measurement.filed_at)
+                .min_by_key(|filed| filed.is_some())
+                .flatten(),
         }
     }
 
@@ -698,7 +708,11 @@ fn open(
         return told(finding, "raised");
     };
     let before = steps.len().checked_sub(2).and_then(|last| steps.get(last));
-    let escalated = escalates(stored, index, before, tuning);
+    // What changed since the count before was told when this one was filed.
+    let untold = stored
+        .notified_at
+        .is_none_or(|notified| notified < index.filed.unwrap_or(as_of));
+    let escalated = escalates(stored, index, before.filter(|_| untold), tuning);
     let ended = stored
         .episode_end
         .map_or(stored.episode_start, |end| end.max(stored.episode_start));
@@ -745,6 +759,7 @@ fn open(
     };
     let acknowledged = stored.acknowledged.is_some_and(|(_, until)| as_of < until);
     let due = !acknowledged
+        && index.present.contains(&family)
         && stored
             .notified_at
             .is_none_or(|notified| as_of - notified >= quiet);

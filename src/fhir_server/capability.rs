@@ -7,7 +7,8 @@ use serde_json::Value;
 /// A way of writing one resource type, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Strategy {
-    /// S1: `PUT Type/{our id}`; creates when absent. Safe against races.
+    /// S1: `PUT Type/{our id}`; creates when absent. Safe against races. Taken too where
+    /// `updateCreate` is not said at all: HAPI takes our ids and does not say so.
     PutId,
     /// S2: `PUT Type?identifier=system|value`.
     PutQuery,
@@ -36,7 +37,7 @@ struct Ability {
     create: bool,
     update: bool,
     search: bool,
-    update_create: bool,
+    update_create: Option<bool>,
     conditional_update: bool,
     conditional_create: bool,
 }
@@ -45,7 +46,7 @@ impl Ability {
     /// `identified`: the resource carries a business identifier that a search can find.
     fn allows(self, strategy: Strategy, identified: bool) -> bool {
         match strategy {
-            Strategy::PutId => self.update && self.update_create,
+            Strategy::PutId => self.update && self.update_create.unwrap_or(self.create),
             Strategy::PutQuery => identified && self.update && self.conditional_update,
             Strategy::CreateIfNone => identified && self.create && self.conditional_create,
             Strategy::SearchThenWrite => self.create && (self.search || !identified),
@@ -97,6 +98,12 @@ impl Capability {
             .find(|strategy| ability.allows(*strategy, identified) && !refused.contains(strategy))
     }
 
+    /// Whether it says in so many words that it takes our ids for `kind`.
+    pub fn promises_put_id(&self, kind: &str) -> bool {
+        let ability = self.types.get(kind);
+        ability.is_some_and(|ability| ability.update_create == Some(true))
+    }
+
     /// Whether it promises any way of writing `kind`.
     pub fn writable(&self, kind: &str, identified: bool) -> bool {
         self.strategy(kind, identified, &[]).is_some()
@@ -106,7 +113,7 @@ impl Capability {
 fn ability(resource: &Value) -> Ability {
     let flag = |name| resource.get(name).and_then(Value::as_bool) == Some(true);
     let mut ability = Ability {
-        update_create: flag("updateCreate"),
+        update_create: resource.get("updateCreate").and_then(Value::as_bool),
         conditional_update: flag("conditionalUpdate"),
         conditional_create: flag("conditionalCreate"),
         ..Ability::default()
@@ -150,8 +157,14 @@ mod tests {
         })
     }
 
+    /// Flag with these flags, the others false, and these interactions.
     fn of(flags: &[&str], interactions: &[&str]) -> Capability {
-        let mut resource = json!({"type": "Flag", "interaction": interactions.iter().map(|code| json!({"code": code})).collect::<Vec<_>>()});
+        let interaction: Vec<_> = interactions
+            .iter()
+            .map(|code| json!({"code": code}))
+            .collect();
+        let mut resource =
+            json!({"type": "Flag", "interaction": interaction, "updateCreate": false});
         for flag in flags {
             resource[*flag] = json!(true);
         }
@@ -177,6 +190,20 @@ mod tests {
     fn a_flag_without_its_interaction_promises_nothing() {
         assert!(!of(&["updateCreate", "conditionalUpdate"], &["read"]).writable("Flag", true));
         assert!(!of(&["conditionalCreate"], &["update"]).writable("Flag", true));
+    }
+
+    /// HAPI says nothing of `updateCreate`; Epic, which updates reports that others created, neither.
+    #[test]
+    fn where_nothing_is_said_of_our_ids_they_are_tried_if_it_creates() {
+        let silent = |codes: &[&str]| {
+            let interaction: Vec<_> = codes.iter().map(|code| json!({"code": code})).collect();
+            let resource = json!([{"type": "Flag", "interaction": interaction}]);
+            Capability::read(&statement(&resource)).unwrap()
+        };
+        let hapi = silent(&["create", "update", "search-type"]);
+        assert_eq!(hapi.strategy("Flag", true, &[]), Some(Strategy::PutId));
+        assert!(!hapi.promises_put_id("Flag"));
+        assert!(!silent(&["update", "search-type"]).writable("Flag", true));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The copy of a resource for one target: its patient, its ids.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,39 @@ pub(super) type RemoteIds = HashMap<String, String>;
 /// none of ours.
 pub(super) fn for_patient(body: &Value, patient: &str) -> Option<Value> {
     Resource::stored(body.clone()).map(|resource| write::for_target(&resource, patient))
+}
+
+/// Takes out what points to resources that a human deleted (`Type/id`): list items, and extensions.
+/// Servers refuse a reference to what is deleted, and the rest must not fail with it.
+pub(super) fn without(value: &mut Value, gone: &BTreeSet<String>) {
+    match value {
+        Value::Array(items) => {
+            items.retain(|item| {
+                let reference = item
+                    .get("reference")
+                    .or(item.pointer("/valueReference/reference"));
+                !reference
+                    .and_then(Value::as_str)
+                    .is_some_and(|reference| gone.contains(bare(reference)))
+            });
+            for item in items {
+                without(item, gone);
+            }
+        }
+        // An empty list is no FHIR.
+        Value::Object(members) => members.retain(|_, member| {
+            without(member, gone);
+            !member.as_array().is_some_and(Vec::is_empty)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A reference without its version.
+fn bare(reference: &str) -> &str {
+    reference
+        .split_once("/_history/")
+        .map_or(reference, |(bare, _)| bare)
 }
 
 /// Writes the target's ids into every reference to a resource of ours, and `id` as the own one.
@@ -50,9 +83,7 @@ fn rewrite(value: &mut Value, remote: &RemoteIds) {
 
 /// `Type/id` with the target's id; a version of ours is dropped, for the target counts its own.
 pub(super) fn translated(reference: &str, remote: &RemoteIds) -> Option<String> {
-    let ours = reference
-        .split_once("/_history/")
-        .map_or(reference, |(ours, _)| ours);
+    let ours = bare(reference);
     let there = remote.get(ours)?;
     let (kind, _) = ours.split_once('/')?;
     Some(format!("{kind}/{there}"))
@@ -61,6 +92,24 @@ pub(super) fn translated(reference: &str, remote: &RemoteIds) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_gone_is_not_pointed_to() {
+        let mut body = json!({
+            "target": [{"reference": "Flag/mf-1"}, {"reference": "DiagnosticReport/mf-2/_history/1"}],
+            "extension": [{"url": "u", "valueReference": {"reference": "DiagnosticReport/mf-2"}}],
+            "agent": [{"who": {"reference": "Device/mf-d"}}]
+        });
+        without(
+            &mut body,
+            &BTreeSet::from(["DiagnosticReport/mf-2".to_owned()]),
+        );
+        let left = json!({
+            "target": [{"reference": "Flag/mf-1"}],
+            "agent": [{"who": {"reference": "Device/mf-d"}}]
+        });
+        assert_eq!(body, left);
+    }
 
     #[test]
     fn subject_and_references_become_the_targets() {

@@ -10,7 +10,7 @@ mod standing;
 mod wire;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -53,6 +53,8 @@ pub struct FhirServer {
     capability: Mutex<Option<(OffsetDateTime, Arc<Capability>)>>,
     /// What it refused although its CapabilityStatement promises it.
     refused: Mutex<HashMap<String, Vec<Strategy>>>,
+    /// Types that were written by our ids, whether promised or not.
+    put_id_works: Mutex<HashSet<String>>,
     transaction_refused: AtomicBool,
     /// It does not know `fhirVersion` in a media type.
     plain_media_type: AtomicBool,
@@ -101,6 +103,7 @@ impl FhirServer {
             token,
             capability: Mutex::default(),
             refused: Mutex::default(),
+            put_id_works: Mutex::default(),
             transaction_refused: AtomicBool::new(false),
             plain_media_type: AtomicBool::new(false),
             patients: patient::Known::default(),
@@ -180,6 +183,15 @@ impl FhirServer {
             }
         }
         self.strategy(capability, item).is_some()
+    }
+
+    /// Whether it takes our ids for `kind`, as far as is known: then a refusal is of the content.
+    fn takes_our_ids(&self, capability: &Capability, kind: &str) -> bool {
+        capability.promises_put_id(kind) || lock(&self.put_id_works).contains(kind)
+    }
+
+    fn note_our_id_taken(&self, kind: &str) {
+        lock(&self.put_id_works).insert(kind.to_owned());
     }
 
     /// The address of `segments` below the base.

@@ -40,6 +40,7 @@ pub(super) async fn send(
         last: None,
         settled: Vec::new(),
         remote: remote_ids(leased),
+        gone: BTreeSet::new(),
     };
     let outcome = match sending.run().await {
         Ok(()) => Outcome::Delivered,
@@ -84,6 +85,8 @@ struct Sending<'a> {
     last: Option<Reply>,
     settled: Vec<Written>,
     remote: RemoteIds,
+    /// `Type/id` of items that a human deleted there.
+    gone: BTreeSet<String>,
 }
 
 /// An item on its way.
@@ -384,23 +387,44 @@ impl Sending<'_> {
         capability: &Capability,
         drafts: &mut [Draft<'_>],
     ) -> Result<(), Outcome> {
+        self.forget_what_is_gone(drafts);
         let open = || drafts.iter().filter(|draft| !draft.settled);
         let together = capability.transaction()
             && open().count() > 1
             && open().all(|draft| draft.strategy == Strategy::PutId)
             && !self.server.transaction_refused.load(Ordering::Relaxed);
-        if together && self.transaction(drafts).await? {
+        if together && self.transaction(capability, drafts).await? {
             return Ok(());
         }
-        for draft in drafts.iter_mut().filter(|draft| !draft.settled) {
-            self.single(capability, draft).await?;
+        for index in 0..drafts.len() {
+            if let Some(draft) = drafts.get_mut(index).filter(|draft| !draft.settled) {
+                self.single(capability, draft).await?;
+                self.forget_what_is_gone(drafts);
+            }
         }
         Ok(())
     }
 
+    /// Nothing points to what a human deleted; a Provenance of nothing else goes with it.
+    fn forget_what_is_gone(&mut self, drafts: &mut [Draft<'_>]) {
+        if self.gone.is_empty() {
+            return;
+        }
+        for draft in drafts.iter_mut().filter(|draft| !draft.settled) {
+            copy::without(&mut draft.wanted, &self.gone);
+            if draft.item.kind == "Provenance" && draft.wanted.get("target").is_none() {
+                self.settle(draft, Stored::default(), Fate::HumanDeleted);
+            }
+        }
+    }
+
     /// Everything that is open in one transaction; `false`: the target takes none, or not one so
     /// large.
-    async fn transaction(&mut self, drafts: &mut [Draft<'_>]) -> Result<bool, Outcome> {
+    async fn transaction(
+        &mut self,
+        capability: &Capability,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<bool, Outcome> {
         let base = self.server.base();
         let entries: Vec<_> = drafts
             .iter()
@@ -425,6 +449,14 @@ impl Sending<'_> {
         match answer::of(&reply) {
             Verdict::Success => {}
             Verdict::TooLarge => return Ok(false),
+            // Of the content, or of an id? One by one it will show.
+            Verdict::Ends(Outcome::Rejected)
+                if drafts
+                    .iter()
+                    .any(|draft| !self.server.takes_our_ids(capability, &draft.item.kind)) =>
+            {
+                return Ok(false);
+            }
             Verdict::NotFound | Verdict::NotAllowed | Verdict::NotImplemented => {
                 self.server
                     .transaction_refused
@@ -441,6 +473,7 @@ impl Sending<'_> {
         let all = answer::transaction(&reply, &sent)?;
         let open = drafts.iter_mut().filter(|draft| !draft.settled);
         for (draft, stored) in open.zip(all) {
+            self.server.note_our_id_taken(&draft.item.kind);
             self.settle(draft, stored, Fate::Written);
         }
         Ok(true)
@@ -461,6 +494,9 @@ impl Sending<'_> {
             Verdict::Success if creates && reply.status.as_u16() == 200 => Err(Outcome::Conflict),
             Verdict::Success => {
                 let stored = answer::stored(&reply, &item.kind, draft.id())?;
+                if draft.strategy == Strategy::PutId {
+                    self.server.note_our_id_taken(&item.kind);
+                }
                 if stored.id.is_some() {
                     self.settle(draft, stored, Fate::Written);
                     return Ok(());
@@ -484,10 +520,20 @@ impl Sending<'_> {
                 draft.remote_id = None;
                 Err(Outcome::Conflict)
             }
-            Verdict::NotFound | Verdict::NotAllowed => Err(Outcome::WayRefused {
-                another_way: self.server.refuse(capability, item, draft.strategy),
-            }),
+            Verdict::NotFound | Verdict::NotAllowed => Err(self.refused(capability, draft)),
+            Verdict::Ends(Outcome::Rejected)
+                if draft.strategy == Strategy::PutId
+                    && !self.server.takes_our_ids(capability, &item.kind) =>
+            {
+                Err(self.refused(capability, draft))
+            }
             other => Err(other.outcome()),
+        }
+    }
+
+    fn refused(&self, capability: &Capability, draft: &Draft<'_>) -> Outcome {
+        Outcome::WayRefused {
+            another_way: self.server.refuse(capability, draft.item, draft.strategy),
         }
     }
 
@@ -541,6 +587,10 @@ impl Sending<'_> {
 
     fn settle(&mut self, draft: &mut Draft<'_>, stored: Stored, fate: Fate) {
         draft.settled = true;
+        if fate == Fate::HumanDeleted {
+            let item = draft.item;
+            self.gone.insert(format!("{}/{}", item.kind, item.id));
+        }
         if let Some(id) = &stored.id {
             self.note_id(draft.item, id);
         }

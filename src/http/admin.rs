@@ -23,9 +23,9 @@ pub(super) async fn list(wish: Wish, door: Data<Door>) -> Result<HttpResponse, E
     let mut filter = DeliveryFilter::default();
     for (name, value) in &wish.query {
         let number = || {
-            value
-                .parse()
-                .map_err(|_| Error::Malformed(vec![Issue::error("value", "before and limit are numbers")]))
+            value.parse().map_err(|_| {
+                Error::Malformed(vec![Issue::error("value", "before and limit are numbers")])
+            })
         };
         match name.as_str() {
             "state" => filter.state = Some(value.clone()),
@@ -38,7 +38,10 @@ pub(super) async fn list(wish: Wish, door: Data<Door>) -> Result<HttpResponse, E
     }
     let deliveries = door.store.deliveries(filter).await?;
     let deliveries: Vec<_> = deliveries.iter().map(summary_json).collect();
-    Ok(answer::plain_json(Success::Ok, &json!({ "deliveries": deliveries })))
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "deliveries": deliveries }),
+    ))
 }
 
 /// `GET /admin/deliveries/{id}`.
@@ -57,14 +60,20 @@ pub(super) async fn retry(id: Path<i64>, door: Data<Door>) -> Result<HttpRespons
     };
     match door.store.retry(filter, door.now()).await? {
         0 => Err(not_parked(&door, *id).await?),
-        _ => Ok(answer::plain_json(Success::Ok, &json!({ "id": *id, "state": "later" }))),
+        _ => Ok(answer::plain_json(
+            Success::Ok,
+            &json!({ "id": *id, "state": "later" }),
+        )),
     }
 }
 
 /// `POST /admin/deliveries/{id}/discard`.
 pub(super) async fn discard(id: Path<i64>, door: Data<Door>) -> Result<HttpResponse, Error> {
     if door.store.discard(*id, door.now()).await? {
-        Ok(answer::plain_json(Success::Ok, &json!({ "id": *id, "state": "discarded" })))
+        Ok(answer::plain_json(
+            Success::Ok,
+            &json!({ "id": *id, "state": "discarded" }),
+        ))
     } else {
         Err(not_parked(&door, *id).await?)
     }
@@ -72,7 +81,10 @@ pub(super) async fn discard(id: Path<i64>, door: Data<Door>) -> Result<HttpRespo
 
 async fn not_parked(door: &Door, id: i64) -> Result<Error, Error> {
     Ok(match door.store.delivery(id).await? {
-        Some(_) => Error::Conflict(vec![Issue::error("conflict", "this delivery is not in a state to do that with")]),
+        Some(_) => Error::Conflict(vec![Issue::error(
+            "conflict",
+            "this delivery is not in a state to do that with",
+        )]),
         None => no_such_delivery(),
     })
 }
@@ -121,7 +133,10 @@ pub fn detail_json(delivery: &DeliveryDetail) -> Value {
         .collect();
     let mut detail = summary_json(&delivery.summary);
     if let Some(detail) = detail.as_object_mut() {
-        detail.insert("correlation_id".to_owned(), delivery.correlation_id.as_str().into());
+        detail.insert(
+            "correlation_id".to_owned(),
+            delivery.correlation_id.as_str().into(),
+        );
         detail.insert("items".to_owned(), items.into());
         detail.insert("attempt_list".to_owned(), attempts.into());
     }

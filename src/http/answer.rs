@@ -27,7 +27,11 @@ pub(super) fn plain_json(success: Success, body: &impl Serialize) -> HttpRespons
 }
 
 /// A text.
-pub(super) fn text(success: Success, media_type: &'static str, body: impl Into<String>) -> HttpResponse {
+pub(super) fn text(
+    success: Success,
+    media_type: &'static str,
+    body: impl Into<String>,
+) -> HttpResponse {
     HttpResponse::build(success.code())
         .content_type(media_type)
         .body(body.into())

@@ -59,20 +59,29 @@ struct Share {
 
 impl Share {
     fn grow_to(&mut self, bytes: usize) -> Result<(), Error> {
-        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let held = self
+            .permit
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
         let needed = bytes.div_ceil(PERMIT);
         if needed > held {
             let more = u32::try_from(needed.saturating_sub(held)).unwrap_or(u32::MAX);
             let more = Arc::clone(&self.budget.permits)
                 .try_acquire_many_owned(more)
-                .map_err(|_| Error::Overloaded { limit: "max-inflight-bytes", retry_after: 1 })?;
+                .map_err(|_| Error::Overloaded {
+                    limit: "max-inflight-bytes",
+                    retry_after: 1,
+                })?;
             match &mut self.permit {
                 Some(permit) => permit.merge(more),
                 None => self.permit = Some(more),
             }
         }
         let grown = bytes.saturating_sub(self.bytes);
-        self.budget.metrics.inflight_bytes.inc_by(i64::try_from(grown).unwrap_or(i64::MAX));
+        self.budget
+            .metrics
+            .inflight_bytes
+            .inc_by(i64::try_from(grown).unwrap_or(i64::MAX));
         self.bytes = self.bytes.max(bytes);
         Ok(())
     }
@@ -80,7 +89,10 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.metrics.inflight_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+        self.budget
+            .metrics
+            .inflight_bytes
+            .dec_by(i64::try_from(self.bytes).unwrap_or(i64::MAX));
     }
 }
 
@@ -130,7 +142,9 @@ pub(super) async fn read(
     let mut next = timeout(FIRST_BYTE.min(limits.time), payload.next()).await;
     loop {
         match next {
-            Err(_) if window_bytes < SLOWEST || Instant::now() >= end => return Err(Error::SlowBody),
+            Err(_) if window_bytes < SLOWEST || Instant::now() >= end => {
+                return Err(Error::SlowBody);
+            }
             // The window is over and brought enough: on to the next one.
             Err(_) => {
                 window_end += WINDOW;
@@ -138,7 +152,9 @@ pub(super) async fn read(
             }
             Ok(None) => break,
             Ok(Some(Err(_))) => {
-                return Err(Error::Malformed(vec![broken("the body ended before it was complete")]));
+                return Err(Error::Malformed(vec![broken(
+                    "the body ended before it was complete",
+                )]));
             }
             Ok(Some(Ok(chunk))) => {
                 window_bytes = window_bytes.saturating_add(chunk.len());
@@ -235,7 +251,10 @@ impl Write for Sink {
     fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
         let size = self.bytes.len().saturating_add(chunk.len());
         if size > self.limit || (size > RATIO_FREE && size / RATIO > self.received) {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "body over its limit"));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "body over its limit",
+            ));
         }
         self.bytes.extend_from_slice(chunk);
         Ok(chunk.len())
@@ -255,7 +274,10 @@ fn refusal(error: &io::Error) -> Error {
 }
 
 fn too_large() -> Error {
-    Error::TooLarge(vec![Issue::fatal("too-long", "the body is larger than the limit")])
+    Error::TooLarge(vec![Issue::fatal(
+        "too-long",
+        "the body is larger than the limit",
+    )])
 }
 
 fn broken(text: &str) -> Issue {
@@ -269,7 +291,11 @@ mod tests {
     use super::*;
 
     fn unpack(bytes: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
-        let sink = Sink { bytes: Vec::new(), limit, received: 0 };
+        let sink = Sink {
+            bytes: Vec::new(),
+            limit,
+            received: 0,
+        };
         let mut decoder = Decoder::Gzip(Box::new(MultiGzDecoder::new(sink)));
         for chunk in bytes.chunks(4096) {
             decoder.push(&Bytes::copy_from_slice(chunk))?;
@@ -292,7 +318,10 @@ mod tests {
     #[test]
     fn a_packed_body_comes_out_whole_or_not_at_all() {
         let packed = pack(b"{\"resourceType\":\"Bundle\"}");
-        assert_eq!(unpack(&packed, 100).unwrap(), b"{\"resourceType\":\"Bundle\"}");
+        assert_eq!(
+            unpack(&packed, 100).unwrap(),
+            b"{\"resourceType\":\"Bundle\"}"
+        );
         let cut = packed.get(..packed.len() - 9).unwrap();
         assert!(matches!(unpack(cut, 100), Err(Error::Malformed(_))));
     }

@@ -38,13 +38,18 @@ impl Capability {
 }
 
 /// `GET /fhir/metadata`.
-pub(super) async fn show(req: HttpRequest, wish: Wish, door: Data<Door>) -> Result<HttpResponse, Error> {
+pub(super) async fn show(
+    req: HttpRequest,
+    wish: Wish,
+    door: Data<Door>,
+) -> Result<HttpResponse, Error> {
     let capability = &door.capability;
     let current = req.headers().get_all(header::IF_NONE_MATCH).any(|tags| {
         tags.to_str().is_ok_and(|tags| {
             tags.split(',').any(|tag| {
                 let tag = tag.trim();
-                tag == "*" || tag.trim_start_matches("W/") == capability.etag.trim_start_matches("W/")
+                tag == "*"
+                    || tag.trim_start_matches("W/") == capability.etag.trim_start_matches("W/")
             })
         })
     });
@@ -54,7 +59,10 @@ pub(super) async fn show(req: HttpRequest, wish: Wish, door: Data<Door>) -> Resu
         answer::fhir(Success::Ok, &capability.document, wish.pretty)
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("max-age=300"),
+    );
     if let Ok(etag) = HeaderValue::from_str(&capability.etag) {
         headers.insert(header::ETAG, etag);
     }
@@ -64,7 +72,9 @@ pub(super) async fn show(req: HttpRequest, wish: Wish, door: Data<Door>) -> Resu
 fn document(base: &str, receipt_hours: u32) -> Value {
     let canonical = "https://marrowflag.org/fhir";
     let version = env!("CARGO_PKG_VERSION");
-    let interactions = |codes: &[&str]| -> Vec<Value> { codes.iter().map(|code| json!({ "code": code })).collect() };
+    let interactions = |codes: &[&str]| -> Vec<Value> {
+        codes.iter().map(|code| json!({ "code": code })).collect()
+    };
     let parameter = |name: &str, kind: &str| json!({ "name": name, "type": kind });
     json!({
         "resourceType": "CapabilityStatement",
@@ -97,7 +107,7 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                     "type": "Observation",
                     "profile": "http://hl7.org/fhir/StructureDefinition/Observation",
                     "supportedProfile": [format!("{canonical}/StructureDefinition/blood-count-observation")],
-                    "interaction": interactions(&["create", "read", "update"]),
+                    "interaction": interactions(&["create", "read", "vread", "update"]),
                     "versioning": "versioned-update",
                     "readHistory": false,
                     "updateCreate": true,
@@ -108,7 +118,7 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                 {
                     "type": "Flag",
                     "supportedProfile": [format!("{canonical}/StructureDefinition/cytopenia-flag")],
-                    "interaction": interactions(&["read", "search-type"]),
+                    "interaction": interactions(&["read", "vread", "search-type"]),
                     "versioning": "versioned",
                     "readHistory": false,
                     "searchParam": [
@@ -121,7 +131,7 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                 {
                     "type": "DiagnosticReport",
                     "supportedProfile": [format!("{canonical}/StructureDefinition/cytopenia-report")],
-                    "interaction": interactions(&["read", "search-type"]),
+                    "interaction": interactions(&["read", "vread", "search-type"]),
                     "versioning": "versioned",
                     "readHistory": false,
                     "searchParam": [
@@ -132,8 +142,8 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                         parameter("_lastUpdated", "date")
                     ]
                 },
-                { "type": "Provenance", "interaction": interactions(&["read"]), "versioning": "versioned" },
-                { "type": "Device", "interaction": interactions(&["read"]), "versioning": "versioned" }
+                { "type": "Provenance", "interaction": interactions(&["read", "vread"]), "versioning": "versioned" },
+                { "type": "Device", "interaction": interactions(&["read", "vread"]), "versioning": "versioned" }
             ],
             "interaction": interactions(&["transaction", "batch"]),
             "operation": [

@@ -96,9 +96,6 @@ pub(crate) enum Error {
     /// Contradicts something newer.
     #[error("conflict")]
     Conflict(Vec<Issue>),
-    /// The same submission is still being worked on.
-    #[error("twin in flight")]
-    TwinInFlight,
     /// More than we can take right now; nothing was stored.
     #[error("overloaded: {limit}")]
     Overloaded {
@@ -136,7 +133,7 @@ impl Error {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AddressTooLong => StatusCode::URI_TOO_LONG,
             Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
-            Self::Conflict(_) | Self::TwinInFlight => StatusCode::CONFLICT,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Overloaded { .. } | Self::Deadline | Self::NoStore(_) | Self::Transient(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -161,11 +158,9 @@ impl Error {
                 format!("this address does not take that verb; it takes {allow}"),
             )],
             Self::SlowBody => vec![Issue::error("timeout", "the body did not arrive in time")],
-            Self::AddressTooLong => vec![Issue::error("too-long", "the address is longer than 8 KiB")],
-            Self::TwinInFlight => vec![Issue::error(
-                "lock-error",
-                "the same submission is still being worked on; repeat it to get its answer",
-            )],
+            Self::AddressTooLong => {
+                vec![Issue::error("too-long", "the address is longer than 8 KiB")]
+            }
             Self::Overloaded { .. } => vec![Issue::error(
                 "throttled",
                 "more is waiting than can be taken now; nothing was stored, send it again",
@@ -174,19 +169,27 @@ impl Error {
                 "timeout",
                 "not done within the deadline; send the same again to learn what became of it",
             )],
-            Self::NoStore(_) => vec![Issue::error("no-store", "the store cannot keep it; nothing was stored")],
-            Self::Transient(_) => vec![Issue::error("transient", "cannot be done now; send it again")],
+            Self::NoStore(_) => vec![Issue::error(
+                "no-store",
+                "the store cannot keep it; nothing was stored",
+            )],
+            Self::Transient(_) => vec![Issue::error(
+                "transient",
+                "cannot be done now; send it again",
+            )],
             Self::Bug(_) => vec![Issue {
                 severity: Severity::Fatal,
                 diagnostics: Some(format!("request {request_id}")),
-                ..Issue::error("exception", "an error of ours; the log has it under the request id")
+                ..Issue::error(
+                    "exception",
+                    "an error of ours; the log has it under the request id",
+                )
             }],
         }
     }
 
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::TwinInFlight => Some(1),
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
             Self::Deadline | Self::Transient(_) => Some(5),
             Self::NoStore(_) => Some(30),
@@ -238,7 +241,9 @@ impl Error {
             }
             // What is left of the body will not be read.
             Self::TooLarge(_) | Self::SlowBody | Self::AddressTooLong => {
-                response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+                response
+                    .head_mut()
+                    .set_connection_type(actix_web::http::ConnectionType::Close);
             }
             _ => {}
         }
@@ -264,7 +269,9 @@ impl From<StoreError> for Error {
                 retry_after: 1,
             },
             StoreError::Deadline => Self::Deadline,
-            StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => Self::NoStore(Some(error.into())),
+            StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => {
+                Self::NoStore(Some(error.into()))
+            }
             StoreError::Transient(_) => Self::Transient(Some(error.into())),
             StoreError::ModelPanicked
             | StoreError::Defect(_)

@@ -29,23 +29,47 @@ const LOOKED_AT: usize = 10_000;
 /// Resources asked of the store at once.
 const CHUNK: usize = 500;
 
-/// `GET /fhir/{type}/{id}`.
-pub(super) async fn read(req: HttpRequest, wish: Wish, door: Data<Door>) -> Result<HttpResponse, Error> {
+/// `GET /fhir/{type}/{id}` and `.../_history/{version}`.
+pub(super) async fn read(
+    req: HttpRequest,
+    wish: Wish,
+    door: Data<Door>,
+) -> Result<HttpResponse, Error> {
     wish.only(&[])?;
     let id = req.match_info().query("id");
     // The type is a pattern of the route, or written out in it.
     let kind = req.path().split('/').nth(2).unwrap_or_default();
-    let mut held = door.store.read(TENANT, kind, id, None).await?;
+    let version = match req.match_info().get("version") {
+        None => None,
+        Some(version) => match version.parse() {
+            Ok(version) => Some(version),
+            Err(_) => return Err(not_held()),
+        },
+    };
+    let mut held = door.store.read(TENANT, kind, id, version).await?;
     if held.is_none() && kind == "Observation" {
-        held = door.store.read_sent(TENANT, CLIENT, kind, id, None).await?;
+        held = door
+            .store
+            .read_sent(TENANT, CLIENT, kind, id, version)
+            .await?;
     }
     let Some(held) = held else {
-        return Err(Error::NotFound(Issue::error("not-found", "nothing is held under this id")));
+        return Err(not_held());
     };
-    if kind == "Observation" && held.body.get("status").and_then(Value::as_str) == Some("entered-in-error") {
-        return Err(Error::Gone(Issue::error("not-found", "this result was withdrawn")));
+    if version.is_none()
+        && kind == "Observation"
+        && held.body.get("status").and_then(Value::as_str) == Some("entered-in-error")
+    {
+        return Err(Error::Gone(Issue::error(
+            "not-found",
+            "this result was withdrawn",
+        )));
     }
     Ok(show(Success::Ok, &held, &wish))
+}
+
+fn not_held() -> Error {
+    Error::NotFound(Issue::error("not-found", "nothing is held under this id"))
 }
 
 /// A resource with its version in the headers.
@@ -84,10 +108,17 @@ async fn search(kind: &str, wish: &Wish, door: &Door) -> Result<HttpResponse, Er
         Some(keys) => Some(patients(door, keys).await?),
     };
     let found = find(door, kind, &query, patients).await?;
-    Ok(answer::fhir(Success::Ok, &searchset(door, kind, wish, &query, &found), wish.pretty))
+    Ok(answer::fhir(
+        Success::Ok,
+        &searchset(door, kind, wish, &query, &found),
+        wish.pretty,
+    ))
 }
 
-async fn patients(door: &Door, keys: &[crate::fhir::read::PatientKey]) -> Result<Vec<PatientId>, Error> {
+async fn patients(
+    door: &Door,
+    keys: &[crate::fhir::read::PatientKey],
+) -> Result<Vec<PatientId>, Error> {
     let secret = door.store.identity_key().as_bytes();
     let keys = keys
         .iter()
@@ -95,7 +126,10 @@ async fn patients(door: &Door, keys: &[crate::fhir::read::PatientKey]) -> Result
         .collect();
     let patients = door.store.find_patients(TENANT, keys).await?;
     if patients.len() > 1 {
-        return Err(Error::Malformed(vec![Issue::error("multiple-matches", "this name fits two patients")]));
+        return Err(Error::Malformed(vec![Issue::error(
+            "multiple-matches",
+            "this name fits two patients",
+        )]));
     }
     Ok(patients)
 }
@@ -108,7 +142,12 @@ struct Found {
     more: bool,
 }
 
-async fn find(door: &Door, kind: &str, query: &Query, patients: Option<Vec<PatientId>>) -> Result<Found, Error> {
+async fn find(
+    door: &Door,
+    kind: &str,
+    query: &Query,
+    patients: Option<Vec<PatientId>>,
+) -> Result<Found, Error> {
     let (since, before) = query.updated_within();
     let mut found = Found {
         resources: Vec::new(),
@@ -174,7 +213,8 @@ fn searchset(door: &Door, kind: &str, wish: &Wish, query: &Query, found: &Found)
             "search": { "mode": "outcome" }
         }));
     }
-    let mut links = vec![json!({ "relation": "self", "url": address(&base, kind, wish, query.offset) })];
+    let mut links =
+        vec![json!({ "relation": "self", "url": address(&base, kind, wish, query.offset) })];
     if found.more {
         let next = query.offset.saturating_add(query.count);
         links.push(json!({ "relation": "next", "url": address(&base, kind, wish, next) }));
@@ -195,7 +235,11 @@ fn searchset(door: &Door, kind: &str, wish: &Wish, query: &Query, found: &Found)
 /// The address of a page, with the parameters as they were understood.
 fn address(base: &str, kind: &str, wish: &Wish, offset: usize) -> String {
     let offset = (offset > 0).then(|| ("_offset".to_owned(), offset.to_string()));
-    let pairs = wish.query.iter().filter(|(name, _)| name != "_offset").chain(offset.as_ref());
+    let pairs = wish
+        .query
+        .iter()
+        .filter(|(name, _)| name != "_offset")
+        .chain(offset.as_ref());
     match reqwest::Url::parse_with_params(&format!("{base}/{kind}"), pairs) {
         Ok(url) => url.as_str().trim_end_matches('?').to_owned(),
         Err(_) => format!("{base}/{kind}"),

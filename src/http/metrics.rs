@@ -9,7 +9,14 @@ use prometheus_client::{
 };
 use time::OffsetDateTime;
 
-use crate::store::reading::Figures;
+use crate::{
+    fhir::submission::Kind,
+    intake::{
+        IntakeError,
+        receipt::{EntryOutcome, Receipt},
+    },
+    store::reading::Figures,
+};
 
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -130,10 +137,26 @@ impl Default for Metrics {
             "Entries of submissions by kind and result",
             entries.clone(),
         );
-        registry.register("deliveries", "Deliveries to FHIR servers by state", deliveries.clone());
-        registry.register("oldest_due_seconds", "How long the oldest due delivery waits", oldest_due_seconds.clone());
-        registry.register("queue_length", "Submissions waiting to be stored", queue_length.clone());
-        registry.register("sqlite_wal_bytes", "Size of the write-ahead log", wal_bytes.clone());
+        registry.register(
+            "deliveries",
+            "Deliveries to FHIR servers by state",
+            deliveries.clone(),
+        );
+        registry.register(
+            "oldest_due_seconds",
+            "How long the oldest due delivery waits",
+            oldest_due_seconds.clone(),
+        );
+        registry.register(
+            "queue_length",
+            "Submissions waiting to be stored",
+            queue_length.clone(),
+        );
+        registry.register(
+            "sqlite_wal_bytes",
+            "Size of the write-ahead log",
+            wal_bytes.clone(),
+        );
         registry.register(
             "panics",
             "Requests that ended in a caught panic",
@@ -183,22 +206,72 @@ impl Metrics {
                 target: target.clone(),
                 state: state.clone(),
             };
-            self.deliveries.get_or_create(&labels).set(saturating(*count));
+            self.deliveries
+                .get_or_create(&labels)
+                .set(saturating(*count));
         }
         self.oldest_due_seconds.clear();
         for (target, since) in &figures.oldest_due {
-            let label = TargetLabel { target: target.clone() };
+            let label = TargetLabel {
+                target: target.clone(),
+            };
             self.oldest_due_seconds
                 .get_or_create(&label)
                 .set((now - *since).whole_seconds().max(0));
         }
-        self.queue_length.set(saturating(u64::try_from(figures.queue_length).unwrap_or(u64::MAX)));
+        self.queue_length.set(saturating(
+            u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
+        ));
         self.wal_bytes.set(saturating(figures.wal_bytes));
+    }
+
+    /// Counts a submission and its entries.
+    pub(super) fn count(&self, taken: &Result<Receipt, IntakeError>) {
+        let (kind, result) = match taken {
+            Ok(receipt) if receipt.replayed => (kind(receipt.kind), "replayed"),
+            Ok(receipt) => (kind(receipt.kind), "accepted"),
+            Err(IntakeError::Refused { .. }) => ("unknown", "refused"),
+            Err(IntakeError::Store(_)) => ("unknown", "failed"),
+        };
+        self.submissions
+            .get_or_create(&ResultLabels { kind, result })
+            .inc();
+        let entries = taken
+            .iter()
+            .filter(|receipt| !receipt.replayed)
+            .flat_map(|receipt| &receipt.entries);
+        for entry in entries {
+            let result = match entry.outcome {
+                EntryOutcome::Created { .. } => "created",
+                EntryOutcome::Ok { .. } => "held",
+                EntryOutcome::Accepted => "context",
+                EntryOutcome::NoContent => "withdrawn",
+                EntryOutcome::Refused(_) => "refused",
+                EntryOutcome::Look { .. } | EntryOutcome::Found(_) | EntryOutcome::Missing => {
+                    "read"
+                }
+            };
+            self.entries
+                .get_or_create(&ResultLabels { kind, result })
+                .inc();
+        }
     }
 
     /// Counts a refusal by a limit.
     pub(super) fn refuse(&self, limit: &'static str) {
         self.refused.get_or_create(&LimitLabel { limit }).inc();
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Single => "single",
+        Kind::Batch => "batch",
+        Kind::Transaction => "transaction",
+        Kind::Collection => "collection",
+        Kind::Document => "document",
+        Kind::Message => "message",
+        Kind::Searchset | Kind::History | Kind::Response | Kind::Untyped => "other",
     }
 }
 

@@ -68,7 +68,12 @@ impl Wish {
             .query
             .iter()
             .filter(|(name, _)| !known.contains(&name.as_str()))
-            .map(|_| Issue::warning("parameter-unknown", "a query parameter that is not known here was ignored"))
+            .map(|_| {
+                Issue::warning(
+                    "parameter-unknown",
+                    "a query parameter that is not known here was ignored",
+                )
+            })
             .collect();
         if self.strict && !unknown.is_empty() {
             return Err(Error::Malformed(vec![Issue::error(
@@ -122,7 +127,11 @@ pub(super) fn body_release(req: &HttpRequest) -> Result<Release, Error> {
     let Some(media_type) = req.headers().get(header::CONTENT_TYPE) else {
         return refuse("the Content-Type is missing; send application/fhir+json");
     };
-    let Some(media_type) = media_type.to_str().ok().and_then(|text| text.parse::<Mime>().ok()) else {
+    let Some(media_type) = media_type
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<Mime>().ok())
+    else {
         return refuse("the Content-Type cannot be read; send application/fhir+json");
     };
     if !is_json(&media_type) {
@@ -136,8 +145,9 @@ pub(super) fn body_release(req: &HttpRequest) -> Result<Release, Error> {
     }
     match media_type.get_param("fhirVersion") {
         None => Ok(Release::R4),
-        Some(version) => release(version.as_str())
-            .map_or_else(|| refuse("fhirVersion must be 4.0 or 4.3"), Ok),
+        Some(version) => {
+            release(version.as_str()).map_or_else(|| refuse("fhirVersion must be 4.0 or 4.3"), Ok)
+        }
     }
 }
 
@@ -226,7 +236,9 @@ mod tests {
     use super::*;
 
     fn accepts(accept: &str) -> bool {
-        let request = TestRequest::default().insert_header(("accept", accept)).to_http_request();
+        let request = TestRequest::default()
+            .insert_header(("accept", accept))
+            .to_http_request();
         acceptable(&request, &[]).is_ok()
     }
 
@@ -252,7 +264,9 @@ mod tests {
         let request = TestRequest::default()
             .insert_header(("accept", "application/fhir+xml"))
             .to_http_request();
-        let format = |format: &str| acceptable(&request, &[("_format".to_owned(), format.to_owned())]).is_ok();
+        let format = |format: &str| {
+            acceptable(&request, &[("_format".to_owned(), format.to_owned())]).is_ok()
+        };
         assert!(format("json"));
         assert!(format("application/fhir json"));
         assert!(!format("xml"));
@@ -260,8 +274,14 @@ mod tests {
 
     #[test]
     fn bodies_are_json_in_utf8_of_a_release_we_read() {
-        assert_eq!(reads("application/fhir+json; charset=UTF-8"), Some(Release::R4));
-        assert_eq!(reads("application/json; fhirVersion=4.3"), Some(Release::R4b));
+        assert_eq!(
+            reads("application/fhir+json; charset=UTF-8"),
+            Some(Release::R4)
+        );
+        assert_eq!(
+            reads("application/json; fhirVersion=4.3"),
+            Some(Release::R4b)
+        );
         assert_eq!(reads("application/fhir+json; fhirVersion=5.0"), None);
         assert_eq!(reads("application/fhir+json; charset=latin1"), None);
         assert_eq!(reads("application/fhir+xml"), None);

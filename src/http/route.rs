@@ -1,10 +1,6 @@
 //! A path and its verbs; any other verb is answered with those it takes.
 
-use actix_web::{
-    FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder,
-    guard::self,
-    web,
-};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, guard, web};
 
 use super::error::Error;
 use crate::fhir::outcome::Issue;

@@ -91,7 +91,10 @@ impl Query {
 
     fn name(&mut self, keys: Vec<PatientKey>) -> Result<(), Error> {
         if self.patient.is_some() {
-            return Err(Error::Malformed(vec![Issue::error("value", "a search names one patient, once")]));
+            return Err(Error::Malformed(vec![Issue::error(
+                "value",
+                "a search names one patient, once",
+            )]));
         }
         self.patient = Some(keys);
         Ok(())
@@ -115,15 +118,25 @@ impl Query {
     /// Whether a resource is what was asked for, in everything but patient and time stored.
     pub(super) fn fits(&self, resource: &Value, updated: OffsetDateTime) -> bool {
         let status = resource.get("status").and_then(Value::as_str);
-        (self.statuses.is_empty() || status.is_some_and(|status| self.statuses.iter().any(|wanted| wanted == status)))
-            && self.codes.iter().all(|any| any.iter().any(|code| code.is_in(resource)))
-            && self.dates.iter().all(|when| effective(resource).is_some_and(|(from, until)| when.fits(from, until)))
+        (self.statuses.is_empty()
+            || status.is_some_and(|status| self.statuses.iter().any(|wanted| wanted == status)))
+            && self
+                .codes
+                .iter()
+                .all(|any| any.iter().any(|code| code.is_in(resource)))
+            && self
+                .dates
+                .iter()
+                .all(|when| effective(resource).is_some_and(|(from, until)| when.fits(from, until)))
             && self.updated.iter().all(|when| when.fits(updated, updated))
     }
 
     /// Whether the store alone can answer, so that it need not be asked for more than the page.
     pub(super) fn is_plain(&self) -> bool {
-        self.statuses.is_empty() && self.codes.is_empty() && self.dates.is_empty() && self.updated.is_empty()
+        self.statuses.is_empty()
+            && self.codes.is_empty()
+            && self.dates.is_empty()
+            && self.updated.is_empty()
     }
 }
 
@@ -133,7 +146,10 @@ impl Code {
         codings.into_iter().flatten().any(|coding| {
             let text = |name: &str| coding.get(name).and_then(Value::as_str).unwrap_or_default();
             (self.code.is_empty() || text("code") == self.code)
-                && self.system.as_deref().is_none_or(|system| text("system") == system)
+                && self
+                    .system
+                    .as_deref()
+                    .is_none_or(|system| text("system") == system)
         })
     }
 }
@@ -165,10 +181,12 @@ fn references(value: &str) -> Vec<PatientKey> {
 
 fn identifier(value: &str) -> Result<PatientKey, Error> {
     match value.split_once('|') {
-        Some((system, value)) if !system.is_empty() && !value.is_empty() => Ok(PatientKey::Identifier {
-            system: system.to_owned(),
-            value: value.to_owned(),
-        }),
+        Some((system, value)) if !system.is_empty() && !value.is_empty() => {
+            Ok(PatientKey::Identifier {
+                system: system.to_owned(),
+                value: value.to_owned(),
+            })
+        }
         _ => Err(Error::Malformed(vec![Issue::error(
             "value",
             "patient:identifier must be a system and a value with a bar between them",
@@ -190,9 +208,12 @@ fn code(value: &str) -> Code {
 }
 
 fn number(value: &str) -> Result<usize, Error> {
-    value
-        .parse()
-        .map_err(|_| Error::Malformed(vec![Issue::error("value", "_count and _offset are numbers")]))
+    value.parse().map_err(|_| {
+        Error::Malformed(vec![Issue::error(
+            "value",
+            "_count and _offset are numbers",
+        )])
+    })
 }
 
 fn when(value: &str) -> Result<When, Error> {
@@ -230,11 +251,16 @@ fn interval(text: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
         return None;
     }
     let month_of = |number: u8| Month::try_from(number).ok();
-    let from = Date::from_calendar_date(year, month_of(month.unwrap_or(1))?, day.unwrap_or(1)).ok()?;
+    let from =
+        Date::from_calendar_date(year, month_of(month.unwrap_or(1))?, day.unwrap_or(1)).ok()?;
     let until = match (month, day) {
         (_, Some(_)) => from.next_day()?,
-        (Some(12), None) | (None, _) => Date::from_calendar_date(year.checked_add(1)?, Month::January, 1).ok()?,
-        (Some(month), None) => Date::from_calendar_date(year, month_of(month.checked_add(1)?)?, 1).ok()?,
+        (Some(12), None) | (None, _) => {
+            Date::from_calendar_date(year.checked_add(1)?, Month::January, 1).ok()?
+        }
+        (Some(month), None) => {
+            Date::from_calendar_date(year, month_of(month.checked_add(1)?)?, 1).ok()?
+        }
     };
     let midnight = |date: Date| date.with_time(Time::MIDNIGHT).assume_utc();
     Some((midnight(from), midnight(until)))
@@ -268,14 +294,28 @@ mod tests {
     fn a_day_is_the_day_and_a_month_the_month() {
         assert_eq!(
             interval("2026-11-18"),
-            Some((datetime!(2026-11-18 00:00 UTC), datetime!(2026-11-19 00:00 UTC)))
+            Some((
+                datetime!(2026-11-18 00:00 UTC),
+                datetime!(2026-11-19 00:00 UTC)
+            ))
         );
         assert_eq!(
             interval("2026-12"),
-            Some((datetime!(2026-12-01 00:00 UTC), datetime!(2027-01-01 00:00 UTC)))
+            Some((
+                datetime!(2026-12-01 00:00 UTC),
+                datetime!(2027-01-01 00:00 UTC)
+            ))
         );
         assert_eq!(interval("2026").unwrap().1, datetime!(2027-01-01 00:00 UTC));
-        for text in ["", "yesterday", "2026-13", "2026-02-30", "26", "2026-11-18T08:00", "2026-11-18-01"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13",
+            "2026-02-30",
+            "26",
+            "2026-11-18T08:00",
+            "2026-11-18-01",
+        ] {
             assert_eq!(interval(text), None, "{text}");
         }
     }
@@ -284,10 +324,23 @@ mod tests {
     fn prefixes_compare_with_the_whole_interval() {
         let at = datetime!(2026-11-18 08:00 UTC);
         let fits = |text: &str| when(text).unwrap().fits(at, at);
-        for yes in ["2026-11-18", "ge2026-11-18", "le2026-11-18", "gt2026-11-17", "lt2026-11-19", "ne2026-11-17"] {
+        for yes in [
+            "2026-11-18",
+            "ge2026-11-18",
+            "le2026-11-18",
+            "gt2026-11-17",
+            "lt2026-11-19",
+            "ne2026-11-17",
+        ] {
             assert!(fits(yes), "{yes}");
         }
-        for no in ["2026-11-17", "gt2026-11-18", "lt2026-11-18", "ne2026", "ge2026-11-19"] {
+        for no in [
+            "2026-11-17",
+            "gt2026-11-18",
+            "lt2026-11-18",
+            "ne2026",
+            "ge2026-11-19",
+        ] {
             assert!(!fits(no), "{no}");
         }
     }

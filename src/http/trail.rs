@@ -44,7 +44,8 @@ pub(super) async fn follow(
     let Some(door) = req.app_data::<Data<Door>>().cloned() else {
         return Err(Error::Bug(anyhow::anyhow!("the door has no state")).into());
     };
-    let id = caller_id(req.headers(), &REQUEST_ID).unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let id =
+        caller_id(req.headers(), &REQUEST_ID).unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let correlation = caller_id(req.headers(), &CORRELATION_ID);
     let pretty = negotiate::pretty(req.query_string());
     let method = method_label(req.method());
@@ -53,7 +54,9 @@ pub(super) async fn follow(
     let start = Instant::now();
     door.metrics.inflight.inc();
     let span = tracing::info_span!("request", id = %id, correlation = correlation.as_deref());
-    let outcome = run(req, next, &door, door.limits.deadline).instrument(span.clone()).await;
+    let outcome = run(req, next, &door, door.limits.deadline)
+        .instrument(span.clone())
+        .await;
     door.metrics.inflight.dec();
 
     let _entered = span.enter();
@@ -67,20 +70,36 @@ pub(super) async fn follow(
             match early.request {
                 Some(request) => ServiceResponse::new(request, answer),
                 // The request went down with its handler; its answer still has to carry the id.
-                None => return Err(Lost { id, error: early.error, pretty }.into()),
+                None => {
+                    return Err(Lost {
+                        id,
+                        error: early.error,
+                        pretty,
+                    }
+                    .into());
+                }
             }
         }
     };
-    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    let route = response
+        .request()
+        .match_pattern()
+        .unwrap_or_else(|| "none".to_owned());
     let status = response.status();
     let seconds = start.elapsed().as_secs_f64();
     door.metrics
         .requests
-        .get_or_create(&RequestLabels { route: route.clone(), method, class: error::class(status) })
+        .get_or_create(&RequestLabels {
+            route: route.clone(),
+            method,
+            class: error::class(status),
+        })
         .inc();
     door.metrics
         .request_seconds
-        .get_or_create(&RouteLabel { route: route.clone() })
+        .get_or_create(&RouteLabel {
+            route: route.clone(),
+        })
         .observe(seconds);
     tracing::info!(route, method, status = status.as_u16(), seconds, "answered");
     finish(response.headers_mut(), &id, correlation.as_deref());
@@ -99,18 +118,31 @@ async fn run<B: MessageBody + 'static>(
     door: &Door,
     deadline: Duration,
 ) -> Result<ServiceResponse<B>, Early> {
-    let refuse = |req: ServiceRequest, error| Early { request: Some(req.into_parts().0), error };
-    if req.uri().path_and_query().is_some_and(|address| address.as_str().len() > LONGEST_ADDRESS) {
+    let refuse = |req: ServiceRequest, error| Early {
+        request: Some(req.into_parts().0),
+        error,
+    };
+    if req
+        .uri()
+        .path_and_query()
+        .is_some_and(|address| address.as_str().len() > LONGEST_ADDRESS)
+    {
         door.metrics.refuse("address");
         return Err(refuse(req, Error::AddressTooLong));
     }
     if from_another_page(&req, &door.base) {
         return Err(refuse(
             req,
-            Error::Forbidden(Issue::error("forbidden", "a page of another origin may not write here")),
+            Error::Forbidden(Issue::error(
+                "forbidden",
+                "a page of another origin may not write here",
+            )),
         ));
     }
-    let lost = |error| Early { request: None, error };
+    let lost = |error| Early {
+        request: None,
+        error,
+    };
     match timeout(deadline, AssertUnwindSafe(next.call(req)).catch_unwind()).await {
         Ok(Ok(Ok(response))) => {
             if let Some(limit) = refused(&response).and_then(Error::limit) {
@@ -154,7 +186,9 @@ fn refused<B>(response: &ServiceResponse<B>) -> Option<&Error> {
 /// The caller's id, if it is one that may stand in a log.
 fn caller_id(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let id = headers.get(name)?.to_str().ok()?;
-    let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let plain = id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     (plain && (1..=128).contains(&id.len())).then(|| id.to_owned())
 }
 
@@ -164,7 +198,10 @@ fn finish(headers: &mut HeaderMap, id: &str, correlation: Option<&str>) {
             headers.insert(name, value);
         }
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
 }
 
 /// Whether a browser sends this on behalf of a page that is not ours. Nobody is asked who they are,
@@ -173,8 +210,17 @@ fn from_another_page(req: &ServiceRequest, base: &str) -> bool {
     if matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return false;
     }
-    let text = |name: HeaderName| req.headers().get(name).and_then(|value| value.to_str().ok());
-    if matches!(req.headers().get("sec-fetch-site").map(HeaderValue::as_bytes), Some(b"cross-site")) {
+    let text = |name: HeaderName| {
+        req.headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    if matches!(
+        req.headers()
+            .get("sec-fetch-site")
+            .map(HeaderValue::as_bytes),
+        Some(b"cross-site")
+    ) {
         return true;
     }
     let Some(origin) = text(header::ORIGIN) else {
@@ -183,7 +229,10 @@ fn from_another_page(req: &ServiceRequest, base: &str) -> bool {
     let same_host = origin
         .split_once("://")
         .is_some_and(|(_, host)| Some(host) == text(header::HOST));
-    !same_host && !base.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    !same_host
+        && !base
+            .strip_prefix(origin)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn method_label(method: &Method) -> &'static str {

@@ -46,7 +46,9 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// Word of the first issue, of an answer that is an `OperationOutcome`.
@@ -61,7 +63,10 @@ impl Answer {
     pub fn assert_refused(&self, status: u16, word: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         assert_eq!(self.word(), word, "{}", self.text);
-        assert!(self.header("content-type").starts_with("application/fhir+json"));
+        assert!(
+            self.header("content-type")
+                .starts_with("application/fhir+json")
+        );
         assert!(!self.header("x-request-id").is_empty());
         self.json()
     }
@@ -72,14 +77,21 @@ impl Answer {
             .as_array()
             .unwrap_or_else(|| panic!("no entries: {}", self.text))
             .iter()
-            .map(|entry| entry["response"]["status"].as_str().unwrap()[..3].parse().unwrap())
+            .map(|entry| {
+                entry["response"]["status"].as_str().unwrap()[..3]
+                    .parse()
+                    .unwrap()
+            })
             .collect()
     }
 }
 
 /// Word of an issue.
 pub fn word(issue: &Value) -> String {
-    issue["details"]["coding"][0]["code"].as_str().unwrap_or_default().to_owned()
+    issue["details"]["coding"][0]["code"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Words of the outcome of an entry.
@@ -104,13 +116,22 @@ impl TestApp {
     /// On the database in `dir`, at `now`.
     pub async fn spawn_in(dir: Arc<TempDir>, flags: &[&str], now: OffsetDateTime) -> Self {
         let database = format!("sqlite:{}", dir.path().join("marrowflag.db").display());
-        let mut args = vec!["marrowflag", "serve", "--listen", "127.0.0.1:0", "--database", &database];
+        let mut args = vec![
+            "marrowflag",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--database",
+            &database,
+        ];
         args.extend(flags);
         let cli = <Cli as clap::Parser>::parse_from(args);
         let Command::Serve(settings) = cli.command else {
             panic!("not serve");
         };
-        let app = App::build_at(*settings, Arc::new(move || now)).await.expect("the service starts");
+        let app = App::build_at(*settings, Arc::new(move || now))
+            .await
+            .expect("the service starts");
         let base = format!("http://{}", app.address());
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(app.run_until(async {
@@ -151,12 +172,15 @@ impl TestApp {
 
     /// A request with the media type of FHIR.
     pub fn fhir(&self, method: Method, path: &str) -> RequestBuilder {
-        self.request(method, path).header("content-type", "application/fhir+json")
+        self.request(method, path)
+            .header("content-type", "application/fhir+json")
     }
 
     /// Sends bytes as they are, and reads until the service closes the connection.
     pub async fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = tokio::net::TcpStream::connect(self.base.trim_start_matches("http://")).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(self.base.trim_start_matches("http://"))
+            .await
+            .unwrap();
         // The service may answer and close before it has read everything.
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
@@ -197,7 +221,9 @@ pub async fn send(request: RequestBuilder) -> Answer {
 
 /// A fixture of `fixtures/bundles`.
 pub fn fixture(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bundles").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/bundles")
+        .join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -266,5 +292,10 @@ pub fn batch(resources: &[Value]) -> Value {
 
 /// A patient and a count with three low lines.
 pub fn pancytopenia(id: &str) -> Vec<Value> {
-    vec![patient(id), haemoglobin(id, "8.4"), neutrophils(id, "0.7"), platelets(id, "32")]
+    vec![
+        patient(id),
+        haemoglobin(id, "8.4"),
+        neutrophils(id, "0.7"),
+        platelets(id, "32"),
+    ]
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::app::{batch, fixture, haemoglobin, pancytopenia};
+use crate::app::{batch, fixture, haemoglobin, pancytopenia, patient};
 
 fn marrowflag(args: &[&str], input: Option<&str>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
@@ -20,7 +20,11 @@ fn marrowflag(args: &[&str], input: Option<&str>) -> Output {
         .spawn()
         .unwrap();
     // A command that refuses its input does not read it to the end.
-    let _ = child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes());
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.unwrap_or_default().as_bytes());
     child.wait_with_output().unwrap()
 }
 
@@ -48,7 +52,11 @@ fn assess_writes_one_transaction_bundle() {
     for kind in ["Device", "DiagnosticReport", "Flag", "Provenance"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
-    assert_eq!(marrowflag(&["assess", "pancytopenia.json"], None).stdout, output.stdout, "deterministic");
+    assert_eq!(
+        marrowflag(&["assess", "pancytopenia.json"], None).stdout,
+        output.stdout,
+        "deterministic"
+    );
 }
 
 #[test]
@@ -57,10 +65,19 @@ fn assess_without_a_finding_writes_a_bundle_without_entries() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let bundle: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert!(bundle.get("entry").is_none(), "{bundle}");
-    assert!(stderr(&output).contains("no cytopenia"), "{}", stderr(&output));
-    let single = marrowflag(&["assess"], Some(&haemoglobin("p1", "14.0").to_string()));
+    assert!(
+        stderr(&output).contains("no cytopenia"),
+        "{}",
+        stderr(&output)
+    );
+    let alone = batch(&[patient("p1"), haemoglobin("p1", "14.0")]);
+    let single = marrowflag(&["assess"], Some(&alone.to_string()));
     assert_eq!(single.status.code(), Some(0), "{}", stderr(&single));
-    assert!(stderr(&single).contains("insufficient data"), "{}", stderr(&single));
+    assert!(
+        stderr(&single).contains("insufficient data"),
+        "{}",
+        stderr(&single)
+    );
 }
 
 #[test]
@@ -72,19 +89,41 @@ fn assess_as_text_is_what_a_clinician_reads() {
     for expected in ["Pancytopenia", "Candidates", "Output: "] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    let explained = stdout(&marrowflag(&["assess", "--format", "text", "--explain", "pancytopenia.json"], None));
+    let explained = stdout(&marrowflag(
+        &[
+            "assess",
+            "--format",
+            "text",
+            "--explain",
+            "pancytopenia.json",
+        ],
+        None,
+    ));
     assert!(explained.len() > text.len());
 }
 
 #[test]
 fn assess_takes_standard_input_single_resources_and_lines() {
     let bundle = fixture("pancytopenia.json");
-    assert_eq!(marrowflag(&["assess", "-"], Some(&bundle)).status.code(), Some(0));
-    assert_eq!(marrowflag(&["assess", "wild-panel.json"], None).status.code(), Some(0));
+    assert_eq!(
+        marrowflag(&["assess", "-"], Some(&bundle)).status.code(),
+        Some(0)
+    );
+    assert_eq!(
+        marrowflag(&["assess", "wild-panel.json"], None)
+            .status
+            .code(),
+        Some(0)
+    );
     let lines = marrowflag(&["assess", "--format", "text", "wild-results.ndjson"], None);
     assert_eq!(lines.status.code(), Some(0), "{}", stderr(&lines));
     assert!(!stdout(&lines).is_empty());
-    for name in ["wild-searchset.json", "wild-collection.json", "wild-document.json", "wild-spellings.json"] {
+    for name in [
+        "wild-searchset.json",
+        "wild-collection.json",
+        "wild-document.json",
+        "wild-spellings.json",
+    ] {
         let output = marrowflag(&["assess", name], None);
         assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
         let bundle: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -100,9 +139,20 @@ fn what_is_unreadable_ends_with_2_and_says_where() {
         assert_eq!(stdout(&output), "");
         let outcome: Value = serde_json::from_str(&stderr(&output)).unwrap();
         assert_eq!(outcome["resourceType"], "OperationOutcome");
-        assert!(outcome["issue"][0]["diagnostics"].as_str().unwrap().contains("line"), "{outcome}");
+        assert!(
+            outcome["issue"][0]["diagnostics"]
+                .as_str()
+                .unwrap()
+                .contains("line"),
+            "{outcome}"
+        );
     }
-    assert_eq!(marrowflag(&["assess", "no-such-file.json"], None).status.code(), Some(74));
+    assert_eq!(
+        marrowflag(&["assess", "no-such-file.json"], None)
+            .status
+            .code(),
+        Some(74)
+    );
 }
 
 #[test]
@@ -111,7 +161,11 @@ fn what_breaks_the_profile_ends_with_3_and_says_where() {
     results[2].as_object_mut().unwrap().remove("status");
     let output = marrowflag(&["assess"], Some(&batch(&results).to_string()));
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(stderr(&output).contains("Bundle.entry[2].resource.status"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("Bundle.entry[2].resource.status"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -123,51 +177,110 @@ fn xml_is_said_to_be_missing() {
 
 #[test]
 fn read_has_the_promised_columns() {
-    let output = marrowflag(&["read", "--format", "csv", "haemoglobin-in-wrong-unit.json"], None);
+    let output = marrowflag(
+        &["read", "--format", "csv", "haemoglobin-in-wrong-unit.json"],
+        None,
+    );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     let mut rows = csv::Reader::from_reader(text.as_bytes());
     assert_eq!(
         rows.headers().unwrap().iter().collect::<Vec<_>>(),
-        ["patient", "analyte", "value", "unit", "canonical_value", "canonical_unit", "effective", "path", "used", "why"]
+        [
+            "patient",
+            "analyte",
+            "value",
+            "unit",
+            "canonical_value",
+            "canonical_unit",
+            "effective",
+            "path",
+            "used",
+            "why"
+        ]
     );
     let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 4);
     assert!(rows.iter().any(|row| &row[8] == "true"));
     let line = marrowflag(&["read", "--format", "ndjson", "pancytopenia.json"], None);
     let first: Value = serde_json::from_str(stdout(&line).lines().next().unwrap()).unwrap();
-    for column in ["patient", "analyte", "value", "unit", "canonical_value", "canonical_unit", "effective", "path", "used"] {
+    for column in [
+        "patient",
+        "analyte",
+        "value",
+        "unit",
+        "canonical_value",
+        "canonical_unit",
+        "effective",
+        "path",
+        "used",
+    ] {
         assert!(first.get(column).is_some(), "{column}: {first}");
     }
-    assert!(stdout(&marrowflag(&["read", "pancytopenia.json"], None)).contains("Bundle.entry[1].resource"));
+    assert!(
+        stdout(&marrowflag(&["read", "pancytopenia.json"], None))
+            .contains("Bundle.entry[1].resource")
+    );
 }
 
 #[test]
 fn validate_ends_with_1_when_something_is_wrong() {
-    assert_eq!(marrowflag(&["validate", "pancytopenia.json", "normal.json"], None).status.code(), Some(0));
+    assert_eq!(
+        marrowflag(&["validate", "pancytopenia.json", "normal.json"], None)
+            .status
+            .code(),
+        Some(0)
+    );
     let output = marrowflag(&["validate", "one-entry-without-status.json"], None);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).contains("Bundle.entry[2].resource.status"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("Bundle.entry[2].resource.status"),
+        "{}",
+        stdout(&output)
+    );
 }
 
 #[test]
 fn rules_and_profiles_are_compiled_in() {
     let rules = stdout(&marrowflag(&["rules"], None));
     assert!(rules.starts_with('#'), "{rules}");
-    let json: Value = serde_json::from_str(&stdout(&marrowflag(&["rules", "--format", "json"], None))).unwrap();
+    let json: Value =
+        serde_json::from_str(&stdout(&marrowflag(&["rules", "--format", "json"], None))).unwrap();
     assert!(json["rules"].as_array().unwrap().len() > 20, "{json}");
     let profiles = stdout(&marrowflag(&["profiles"], None));
     assert!(profiles.contains("blood-count-observation"), "{profiles}");
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(marrowflag(&["profiles", "--write", dir.path().to_str().unwrap()], None).status.code(), Some(0));
-    assert!(dir.path().join("blood-count-observation.schema.json").exists());
+    assert_eq!(
+        marrowflag(&["profiles", "--write", dir.path().to_str().unwrap()], None)
+            .status
+            .code(),
+        Some(0)
+    );
+    assert!(
+        dir.path()
+            .join("blood-count-observation.schema.json")
+            .exists()
+    );
 }
 
 #[test]
 fn a_wrong_command_line_ends_with_64_and_help_teaches() {
     assert_eq!(marrowflag(&["asses"], None).status.code(), Some(64));
-    assert_eq!(marrowflag(&["serve", "--listen", "nowhere"], None).status.code(), Some(64));
-    for command in ["serve", "assess", "read", "validate", "rules", "profiles", "deliveries"] {
+    assert_eq!(
+        marrowflag(&["serve", "--listen", "nowhere"], None)
+            .status
+            .code(),
+        Some(64)
+    );
+    for command in [
+        "serve",
+        "assess",
+        "read",
+        "validate",
+        "rules",
+        "profiles",
+        "deliveries",
+    ] {
         let help = marrowflag(&[command, "--help"], None);
         assert_eq!(help.status.code(), Some(0));
         assert!(stdout(&help).contains("Example"), "{command}");
@@ -178,7 +291,11 @@ fn a_wrong_command_line_ends_with_64_and_help_teaches() {
 fn serving_strangers_without_meaning_to_ends_with_78() {
     let output = marrowflag(&["serve", "--listen", "0.0.0.0:0"], None);
     assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
-    assert!(stderr(&output).contains("--insecure"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("--insecure"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -188,7 +305,13 @@ fn a_database_that_is_none_ends_with_65() {
     std::fs::write(&path, "this is no database, but it is longer than a header of one hundred bytes, to be sure of it ......").unwrap();
     std::fs::write(dir.path().join("m.db.identity-key"), "00".repeat(32)).unwrap();
     let output = marrowflag(
-        &["serve", "--listen", "127.0.0.1:0", "--database", &format!("sqlite:{}", path.display())],
+        &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--database",
+            &format!("sqlite:{}", path.display()),
+        ],
         None,
     );
     assert_eq!(output.status.code(), Some(65), "{}", stderr(&output));
@@ -207,9 +330,14 @@ fn a_service_told_to_stop_ends_with_0() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert!(line.starts_with("marrowflag "), "{line}");
-    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
@@ -220,5 +348,8 @@ fn deliveries_are_listed_without_a_service() {
     let database = format!("sqlite:{}", dir.path().join("m.db").display());
     let output = marrowflag(&["deliveries", "list", "--database", &database], None);
     assert_ne!(output.status.code(), Some(0), "there is no database yet");
-    assert!(!dir.path().join("m.db").exists(), "listing makes no database");
+    assert!(
+        !dir.path().join("m.db").exists(),
+        "listing makes no database"
+    );
 }

@@ -9,14 +9,23 @@ async fn the_page_lists_findings_and_loads_nothing_from_elsewhere() {
     let page = app.get("/").await;
     assert_eq!(page.status, 200);
     assert!(page.header("content-type").starts_with("text/html"));
-    assert!(page.header("content-security-policy").contains("default-src 'none'"));
+    assert!(
+        page.header("content-security-policy")
+            .contains("default-src 'none'")
+    );
     assert!(page.text.contains("ancytopenia"), "{}", page.text);
     assert!(page.text.contains("not a medical device"), "{}", page.text);
     for asset in ["/console.css", "/console.js"] {
         assert!(page.text.contains(asset));
         assert_eq!(app.get(asset).await.status, 200);
     }
-    for elsewhere in ["src=\"http", "href=\"http", "src=\"//", "style=\"", "<script>"] {
+    for elsewhere in [
+        "src=\"http",
+        "href=\"http",
+        "src=\"//",
+        "style=\"",
+        "<script>",
+    ] {
         assert!(!page.text.contains(elsewhere), "{elsewhere}");
     }
 }

@@ -9,10 +9,14 @@ use crate::app::{TestApp, batch, fixture, haemoglobin, pancytopenia, resources, 
 async fn a_flag_is_found_by_every_name_the_sender_gave_the_patient() {
     let app = TestApp::spawn().await;
     app.post("/fhir", &batch(&pancytopenia("p1"))).await;
-    let everything = ["p1", "Patient/p1", "https://hospital.example/fhir/Patient/p1"]
-        .map(|patient| format!("/fhir/Flag?patient={patient}"))
-        .into_iter()
-        .chain(["/fhir/Flag?patient:identifier=https://hospital.example/mrn%7Cp1".to_owned()]);
+    let everything = [
+        "p1",
+        "Patient/p1",
+        "https://hospital.example/fhir/Patient/p1",
+    ]
+    .map(|patient| format!("/fhir/Flag?patient={patient}"))
+    .into_iter()
+    .chain(["/fhir/Flag?patient:identifier=https://hospital.example/mrn%7Cp1".to_owned()]);
     for path in everything {
         let answer = app.get(&path).await.json();
         assert_eq!(answer["resourceType"], "Bundle", "{answer}");
@@ -23,7 +27,10 @@ async fn a_flag_is_found_by_every_name_the_sender_gave_the_patient() {
         assert_eq!(flag["status"], "active");
         assert_eq!(answer["entry"][0]["search"]["mode"], "match");
         let url = answer["entry"][0]["fullUrl"].as_str().unwrap();
-        assert_eq!(url, format!("{}/fhir/Flag/{}", app.base, flag["id"].as_str().unwrap()));
+        assert_eq!(
+            url,
+            format!("{}/fhir/Flag/{}", app.base, flag["id"].as_str().unwrap())
+        );
     }
     let nobody = app.get("/fhir/Flag?patient=somebody-else").await;
     assert_eq!(nobody.status, 200);
@@ -39,7 +46,14 @@ async fn a_report_says_what_was_found_and_leads_to_its_device() {
     assert_eq!(reports.len(), 1);
     let report = &reports[0];
     assert_eq!(report["status"], "partial");
-    assert!(report["conclusion"].as_str().unwrap().to_lowercase().contains("pancytopenia"), "{report}");
+    assert!(
+        report["conclusion"]
+            .as_str()
+            .unwrap()
+            .to_lowercase()
+            .contains("pancytopenia"),
+        "{report}"
+    );
     let id = report["id"].as_str().unwrap();
     let read = app.get(&format!("/fhir/DiagnosticReport/{id}")).await;
     assert_eq!(&read.json(), report);
@@ -63,8 +77,14 @@ async fn searches_filter_by_status_code_and_time() {
     assert_eq!(total("Flag?patient=p1&status=active").await, 1);
     assert_eq!(total("Flag?_lastUpdated=ge2026-11-18").await, 2);
     assert_eq!(total("Flag?_lastUpdated=gt2026-11-19").await, 0);
-    assert_eq!(total("DiagnosticReport?patient=p1&date=2026-11-18").await, 1);
-    assert_eq!(total("DiagnosticReport?patient=p1&date=lt2026-11-18").await, 0);
+    assert_eq!(
+        total("DiagnosticReport?patient=p1&date=2026-11-18").await,
+        1
+    );
+    assert_eq!(
+        total("DiagnosticReport?patient=p1&date=lt2026-11-18").await,
+        0
+    );
     let flag = app.flags("p1").await.remove(0);
     let code = flag["code"]["coding"][0]["code"].as_str().unwrap();
     let system = flag["code"]["coding"][0]["system"].as_str().unwrap();
@@ -75,19 +95,35 @@ async fn searches_filter_by_status_code_and_time() {
     assert_eq!(page["total"], 2, "{page}");
     assert_eq!(page["entry"].as_array().unwrap().len(), 1);
 
-    app.get("/fhir/Flag?_lastUpdated=yesterday").await.assert_refused(400, "value");
-    let strict = send(app.request(Method::GET, "/fhir/Flag?colour=red").header("prefer", "handling=strict")).await;
+    app.get("/fhir/Flag?_lastUpdated=yesterday")
+        .await
+        .assert_refused(400, "value");
+    let strict = send(
+        app.request(Method::GET, "/fhir/Flag?colour=red")
+            .header("prefer", "handling=strict"),
+    )
+    .await;
     strict.assert_refused(400, "parameter-unknown");
     let lenient = app.get("/fhir/Flag?colour=red").await;
     assert_eq!(lenient.status, 200);
-    assert!(lenient.text.contains("parameter-unknown"), "{}", lenient.text);
+    assert!(
+        lenient.text.contains("parameter-unknown"),
+        "{}",
+        lenient.text
+    );
 }
 
 #[tokio::test]
 async fn nothing_is_flagged_in_a_normal_count() {
     let app = TestApp::spawn().await;
     let answer = app.post_text("/fhir", fixture("normal.json")).await;
-    assert!(answer.entry_statuses()[1..].iter().all(|status| *status == 201), "{}", answer.text);
+    assert!(
+        answer.entry_statuses()[1..]
+            .iter()
+            .all(|status| *status == 201),
+        "{}",
+        answer.text
+    );
     assert_eq!(app.get("/fhir/Flag").await.json()["total"], 0);
 }
 
@@ -96,8 +132,16 @@ async fn a_flag_closes_only_after_a_run_of_normal_counts() {
     let app = TestApp::spawn_with(&["--as-of", "sampled"]).await;
     let flag = async |name: &str| -> Value {
         let answer = app.post_text("/fhir", fixture(name)).await;
-        assert!(answer.entry_statuses()[1..].iter().all(|status| *status == 201), "{}", answer.text);
-        let flags = app.get("/fhir/Flag?patient:identifier=https://hospital.example/mrn%7C4713").await;
+        assert!(
+            answer.entry_statuses()[1..]
+                .iter()
+                .all(|status| *status == 201),
+            "{}",
+            answer.text
+        );
+        let flags = app
+            .get("/fhir/Flag?patient:identifier=https://hospital.example/mrn%7C4713")
+            .await;
         let mut flags = resources(&flags.json());
         assert_eq!(flags.len(), 1, "{name}");
         flags.remove(0)
@@ -115,8 +159,16 @@ async fn a_flag_closes_only_after_a_run_of_normal_counts() {
 #[tokio::test]
 async fn what_is_not_there_is_404() {
     let app = TestApp::spawn().await;
-    for path in ["Flag/mf-none", "DiagnosticReport/1", "Observation/unknown", "Provenance/x", "Device/x"] {
-        app.get(&format!("/fhir/{path}")).await.assert_refused(404, "not-found");
+    for path in [
+        "Flag/mf-none",
+        "DiagnosticReport/1",
+        "Observation/unknown",
+        "Provenance/x",
+        "Device/x",
+    ] {
+        app.get(&format!("/fhir/{path}"))
+            .await
+            .assert_refused(404, "not-found");
     }
 }
 

@@ -92,9 +92,9 @@ fn found<'e>(
     match engine {
         Ok(engine) => Some(engine),
         Err(why) => {
-            let text = format!("{test} needs the FHIR engine {}: {why}", recipe.name);
-            assert!(environment("CI").as_deref() != Some("true"), "{text}");
-            eprintln!("skipped: {text}");
+            let reason = format!("{test} needs the FHIR engine {}: {why}", recipe.name);
+            assert!(environment("CI").as_deref() != Some("true"), "{reason}");
+            eprintln!("skipped: {reason}");
             None
         }
     }

@@ -1,6 +1,6 @@
 //! Writing to real engines. Medplum's gives every resource an id of its own, rolls nothing back,
 //! and takes at most eight entries in a transaction with conditions: it is written to by identifier,
-//! one resource after another. HAPI's takes our ids: it gets transactions.
+//! one resource after another. HAPI's takes our ids, without saying so: it gets transactions.
 
 use marrowflag::store::{
     delivery::{First, Outcome},
@@ -255,7 +255,7 @@ async fn eight_at_once_make_one_device(engine: &Engine) {
         let mut lease = leased(mrn, four(mrn, "a", "active", "low"));
         // A conflict over the shared Device is repeated, as the courier would.
         for _ in 0..5 {
-            let sent = send(&target, &lease).await;
+            let sent = send(target, &lease).await;
             if sent.outcome == Outcome::Delivered {
                 return;
             }
@@ -280,10 +280,16 @@ async fn what_a_human_deleted_stays_deleted(engine: &Engine) {
     patient(engine, "s8").await;
     let target = engine.server();
     let first = send(&target, &leased("s8", four("s8", "a", "active", "a"))).await;
+    // HAPI deletes nothing that is still pointed to.
     engine.delete("Provenance/mf-prov-s8-a").await;
     engine.delete("Flag/mf-flag-s8").await;
     let sent = send(&target, &revision("s8", "b", "active", &first)).await;
     assert_eq!(sent.outcome, Outcome::Delivered, "{:?}", sent.reply);
     assert_eq!(fate(&sent, 2), Some(Fate::HumanDeleted));
+    assert_eq!(fate(&sent, 1), Some(Fate::Written));
+    let provenance = engine
+        .search("Provenance?target=DiagnosticReport/mf-report-s8")
+        .await;
+    assert_eq!(provenance.len(), 1, "of the report alone");
     assert!(by_identifier(engine, "Flag", "s8").await.is_empty());
 }

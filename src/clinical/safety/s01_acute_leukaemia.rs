@@ -46,7 +46,7 @@ pub static RULE: Rule = Rule {
     gate: Any(&[
         Same(&BLASTS_SEEN),
         All(&[
-            Optional(&NotBelow(WBC, &WBC_HIGH)),
+            Surely(&NotBelow(WBC, &WBC_HIGH)),
             Any(&[IsLow(Erythroid), IsLow(Platelet)]),
         ]),
         Doubtful(&All(&[

@@ -301,7 +301,7 @@ pub fn terms() -> impl Iterator<Item = &'static Term> {
 }
 
 /// Whether `system` names LOINC, and whether in its proper spelling.
-fn loinc_system(system: &str) -> Option<bool> {
+pub(crate) fn loinc_system(system: &str) -> Option<bool> {
     if system == LOINC {
         Some(true)
     } else if LOINC_ALIASES.contains(&system) {

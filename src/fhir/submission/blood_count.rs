@@ -1,8 +1,6 @@
 //! To which Observations the blood-count profile applies.
 
-use std::{collections::HashSet, sync::LazyLock};
-
-use crate::fhir::tree::Tree;
+use crate::fhir::{codes, tree::Tree};
 
 /// Whether an Observation carries a LOINC code of a blood count, itself or in a component.
 pub(super) fn is_blood_count(resource: &Tree<'_>) -> bool {
@@ -13,27 +11,8 @@ pub(super) fn is_blood_count(resource: &Tree<'_>) -> bool {
 fn has_known_code(owner: &Tree<'_>) -> bool {
     owner.get("code").is_some_and(|concept| {
         concept.items("coding").iter().any(|coding| {
-            matches!(
-                coding.text("system"),
-                Some("http://loinc.org" | "urn:oid:2.16.840.1.113883.6.1")
-            ) && coding.text("code").is_some_and(is_known_loinc)
+            let loinc = coding.text("system").and_then(codes::loinc_system);
+            loinc.is_some() && coding.text("code").is_some_and(codes::is_known_loinc)
         })
     })
-}
-
-/// The codes of the table whose role is not `do-not-use`.
-static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    include_str!("../loinc.tsv")
-        .lines()
-        .skip(1)
-        .filter_map(|line| {
-            let mut columns = line.split('\t');
-            let code = columns.next()?;
-            (columns.nth(7)? != "do-not-use").then_some(code)
-        })
-        .collect()
-});
-
-fn is_known_loinc(code: &str) -> bool {
-    KNOWN.contains(code)
 }

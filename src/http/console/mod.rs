@@ -47,19 +47,29 @@ pub(super) async fn page(door: Data<Door>) -> Result<HttpResponse, Error> {
         (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("x-frame-options"), "DENY"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
 }
 
 /// `GET /console.css`.
 pub(super) async fn style() -> HttpResponse {
-    answer::text(Success::Ok, "text/css; charset=utf-8", include_str!("console.css"))
+    answer::text(
+        Success::Ok,
+        "text/css; charset=utf-8",
+        include_str!("console.css"),
+    )
 }
 
 /// `GET /console.js`.
 pub(super) async fn script() -> HttpResponse {
-    answer::text(Success::Ok, "text/javascript; charset=utf-8", include_str!("console.js"))
+    answer::text(
+        Success::Ok,
+        "text/javascript; charset=utf-8",
+        include_str!("console.js"),
+    )
 }
 
 fn html(base: &str, flags: &[HeldResource], figures: &Figures) -> String {
@@ -83,8 +93,8 @@ fn html(base: &str, flags: &[HeldResource], figures: &Figures) -> String {
 <p>Reads blood counts as FHIR, assesses the patient's whole timeline against a cytopenia model, and describes
 suspected bone-marrow-failure patterns as <code>DiagnosticReport</code> and, where it deserves attention,
 <code>Flag</code>.</p>
-<p class="notice">Decision support for clinicians, whose basis they can review. It never diagnoses, and it is
-not a medical device. "Nothing found" never means that nothing is wrong.</p>
+<p class="notice">Decision support for clinicians, whose basis they can review. It never diagnoses, and it
+is not a medical device. "Nothing found" never means that nothing is wrong.</p>
 <h2>Send results</h2>
 <pre>curl -H 'Content-Type: application/fhir+json' --data-binary @bundle.json {base}/fhir</pre>
 <p>A Bundle of type batch, transaction, collection or document, or single results at
@@ -122,11 +132,17 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
     page.push_str("<table>\n<tr><th>Finding</th><th>State</th><th>Since</th><th>Changed</th><th>Flag</th></tr>\n");
     for flag in flags {
         let text = |pointer: &str| {
-            escaped(flag.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default())
+            escaped(
+                flag.body
+                    .pointer(pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default(),
+            )
         };
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            "<tr><td>{}<br><small>{}</small></td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            text("/code/coding/0/display"),
             text("/code/text"),
             text("/status"),
             text("/period/start"),
@@ -136,7 +152,10 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
     }
     page.push_str("</table>\n");
     if flags.len() >= LISTED {
-        let _ = writeln!(page, "<p>The newest {LISTED}; <a href=\"/fhir/Flag?_pretty=true\">all of them</a>.</p>");
+        let _ = writeln!(
+            page,
+            "<p>The newest {LISTED}; <a href=\"/fhir/Flag?_pretty=true\">all of them</a>.</p>"
+        );
     }
 }
 
@@ -147,7 +166,12 @@ fn deliveries(page: &mut String, figures: &Figures) {
     }
     page.push_str("<ul class=\"numbers\">\n");
     for (target, state, count) in &figures.deliveries {
-        let _ = writeln!(page, "<li><b>{count}</b>{} to {}</li>", escaped(state), escaped(target));
+        let _ = writeln!(
+            page,
+            "<li><b>{count}</b>{} to {}</li>",
+            escaped(state),
+            escaped(target)
+        );
     }
     page.push_str("</ul>\n<p><code>marrowflag deliveries list</code> says more.</p>\n");
 }
