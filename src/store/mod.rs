@@ -4,6 +4,7 @@
 //! is worked out by pure functions ([`submission`] says with what), so that an engine only looks
 //! up and writes, and every engine passes the same tests.
 
+pub mod cards;
 mod codec;
 pub mod delivery;
 pub mod error;

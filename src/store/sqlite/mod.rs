@@ -1,6 +1,7 @@
 //! The embedded engine: one file, one writing thread, readers with connections of their own.
 
 mod accept;
+mod cards;
 pub mod look;
 mod open;
 mod outbox;
