@@ -289,6 +289,7 @@ impl Filing {
                 };
                 self.changes.push(Change::Keep(row));
                 value.version = head.version + 1;
+                value.content = DELETED;
                 WITHDRAWN.clone_into(&mut value.status);
                 if let Some(measurement) = &mut value.measurement {
                     measurement.status = Status::EnteredInError;
@@ -297,6 +298,7 @@ impl Filing {
             }
             if let Some(fact) = self.facts.get_mut(&id) {
                 fact.version = head.version + 1;
+                fact.content = DELETED;
                 WITHDRAWN.clone_into(&mut fact.status);
                 fact.facts.clear();
                 self.changes.push(Change::PutFact(Box::new(fact.clone())));
@@ -310,13 +312,16 @@ impl Filing {
 
 /// `status` of what is withdrawn.
 const WITHDRAWN: &str = "entered-in-error";
+/// Content of what was withdrawn by its id: whatever is sent under it then is something else.
+const DELETED: [u8; 8] = [0; 8];
 
 fn is_withdrawn(status: &str) -> bool {
     status == WITHDRAWN
 }
 
-/// Whether what came is an earlier state of what is held: by `issued`, else by version, else
-/// because a result does not become preliminary again.
+/// Whether what came is an earlier state of what is held: by `issued`, else by version. Where
+/// neither tells, a result does not become preliminary again, and one that its laboratory took
+/// back does not come alive by a repeat of what was sent before.
 fn is_older(resource: &IncomingResource, held: &Head) -> bool {
     if let (Some(issued), Some(held)) = (resource.issued.map(codec::millis), held.issued)
         && issued != held
@@ -330,6 +335,9 @@ fn is_older(resource: &IncomingResource, held: &Head) -> bool {
     ) && version != held
     {
         return version < held;
+    }
+    if is_withdrawn(&held.status) {
+        return held.content != DELETED;
     }
     let verified = |status: &str| matches!(status, "final" | "amended" | "corrected" | "appended");
     verified(&held.status) && matches!(resource.status.as_str(), "registered" | "preliminary")
