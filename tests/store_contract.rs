@@ -1529,7 +1529,7 @@ mod files {
             .unwrap()
             .execute_batch(
                 "PRAGMA journal_mode = DELETE; INSERT INTO schema_migration VALUES \
-                 (2, 'later', x'00', 0, '9.9.9')",
+                 (1000, 'later', x'00', 0, '9.9.9')",
             )
             .unwrap();
         refused(&std::fs::read(&newer).unwrap());
