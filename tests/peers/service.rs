@@ -23,7 +23,7 @@ const STILL_NORMAL: &str = include_str!("../../fixtures/bundles/recovery-3-still
 const NUMBERS: [&str; 2] = ["4711", "4713"];
 const MRN: &str = "https://hospital.example/mrn";
 /// Longer than a leased delivery waits after its answer was lost, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A fixture, of another patient.
 fn of(bundle: &str, mrn: &str) -> Value {
