@@ -444,7 +444,10 @@ pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) 
         .collect();
     let steps: Vec<Step> = judgements.iter().map(Step::of).collect();
     let walks = walk(&steps, &tuning);
-    let mut assessment = decide::assess_case(&case, as_of);
+    let mut assessment = match judgements.last() {
+        Some(index) => decide::report(index, as_of),
+        None => decide::assess_case(&case, as_of),
+    };
     let flags: Vec<FlagChange> = if timeline.person.deceased {
         deceased(&timeline, findings, as_of)
     } else {

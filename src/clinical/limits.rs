@@ -164,6 +164,11 @@ impl Tuning {
         self
     }
 
+    /// Whether anything is moved.
+    pub fn is_moved(&self) -> bool {
+        !self.limits.is_empty() || !self.points.is_empty()
+    }
+
     /// The value in force.
     pub fn value(&self, limit: &Limit) -> Decimal {
         if self.limits.is_empty() {

@@ -842,7 +842,7 @@ fn representative(interval: &Interval) -> Option<Decimal> {
 }
 
 fn cycle_token(context: &Context<'_>, token: &str) -> Answer {
-    let cycle = cycle(context);
+    let cycle = context.cycle();
     match token {
         "cycle_partial" => (cycle.status == cycle::Status::Partial).into(),
         "cycle_deep" => (cycle.deep > 0).into(),
