@@ -309,8 +309,8 @@ impl<'a> Context<'a> {
             .take_while(|(_, specimen)| self.specimen.at.instant - specimen.at.instant <= limit)
             .find_map(|(place, specimen)| {
                 let reading = specimen.get(analyte)?;
-                (!reading.bounded && !(self.without_suspect && reading.suspect))
-                    .then_some((place, specimen))
+                let usable = !(reading.bounded || self.without_suspect && reading.suspect);
+                usable.then_some((place, specimen))
             });
         let Some((place, specimen)) = older else {
             return own;
@@ -572,13 +572,13 @@ impl<'a> Context<'a> {
                     None => (Sent::Unusable, None),
                 }
             }
-            Input::Rpi => self.computed(self.rpi()),
-            Input::Mentzer => self.computed(self.ratio(Analyte::Mcv, Analyte::Rbc)),
+            Input::Rpi => computed(self.rpi()),
+            Input::Mentzer => computed(self.ratio(Analyte::Mcv, Analyte::Rbc)),
             Input::LymphocytePercent => {
                 let sent = self.at_index(Analyte::LymphocytePercent);
                 (sent, plain(sent))
             }
-            Input::McvFromMidpoint => self.computed(self.mcv_from_midpoint()),
+            Input::McvFromMidpoint => computed(self.mcv_from_midpoint()),
             Input::GestationAtBirth => (
                 Sent::No,
                 Some(Interval::exact(Decimal::from(
@@ -586,10 +586,6 @@ impl<'a> Context<'a> {
                 ))),
             ),
         }
-    }
-
-    fn computed(&self, value: Option<Decimal>) -> (Sent<'_>, Option<Interval>) {
-        (Sent::No, value.map(Interval::exact))
     }
 
     fn ratio(&self, one: Analyte, two: Analyte) -> Option<Decimal> {
@@ -651,6 +647,11 @@ impl<'a> Context<'a> {
     pub fn remembers(&self, specimen: &Specimen) -> bool {
         self.specimen.at.instant - specimen.at.instant <= days(&MEMORY, self.case.tuning)
     }
+}
+
+/// A computed number has no measurement of its own.
+fn computed<'c>(value: Option<Decimal>) -> (Sent<'c>, Option<Interval>) {
+    (Sent::No, value.map(Interval::exact))
 }
 
 fn quality_rank(measurement: &Measurement) -> (u8, bool) {

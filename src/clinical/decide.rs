@@ -445,8 +445,8 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
             .as_deref()
             .is_some_and(|label| label.starts_with("HYPO"))
     {
-        sentence =
-            "The marrow was reported hypocellular; counts are above the thresholds.".to_owned();
+        "The marrow was reported hypocellular; counts are above the thresholds."
+            .clone_into(&mut sentence);
     }
     for remark in rule.remarks {
         if answer(&remark.when, context, Scope::PLAIN).truth.is_true() {

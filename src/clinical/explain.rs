@@ -186,31 +186,30 @@ pub fn evidence(line: &'static Evidence, points: i32, context: &Context<'_>) -> 
     let mut values: Vec<String> = Vec::new();
     let mut sources: Vec<Source> = Vec::new();
     walk(&line.when, &mut |part| {
-        if let Some(input) = input_of(part) {
-            if let (Sent::Value(reading, _), Some(interval)) = context.input(input)
-                && !answer(part, context, Scope::PLAIN).truth.is_false()
-            {
-                let text = match input {
-                    Input::TimesUpperLimit(analyte) => format!(
-                        "{} {} x upper limit",
-                        wording::short(analyte),
-                        wording::interval(&interval, super::analyte::Analyte::ReticulocytePercent)
-                    ),
-                    _ => wording::value(reading.analyte, &reading.interval),
-                };
-                if !values.contains(&text) {
-                    values.push(text);
-                    sources.extend(reading.from.iter().filter_map(|position| {
-                        Some(
-                            context
-                                .timeline()
-                                .measurements
-                                .get(*position)?
-                                .source
-                                .clone(),
-                        )
-                    }));
-                }
+        if let Some(input) = input_of(part)
+            && let (Sent::Value(reading, _), Some(interval)) = context.input(input)
+            && !answer(part, context, Scope::PLAIN).truth.is_false()
+        {
+            let text = match input {
+                Input::TimesUpperLimit(analyte) => format!(
+                    "{} {} x upper limit",
+                    wording::short(analyte),
+                    wording::interval(&interval, super::analyte::Analyte::ReticulocytePercent)
+                ),
+                _ => wording::value(reading.analyte, &reading.interval),
+            };
+            if !values.contains(&text) {
+                values.push(text);
+                sources.extend(reading.from.iter().filter_map(|position| {
+                    Some(
+                        context
+                            .timeline()
+                            .measurements
+                            .get(*position)?
+                            .source
+                            .clone(),
+                    )
+                }));
             }
         }
         let tokens: &[&str] = match part {

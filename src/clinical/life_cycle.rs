@@ -69,6 +69,10 @@ pub fn limits() -> Vec<&'static Limit> {
 
 /// What one blood count said, as far as later ones need it.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one blood count"
+)]
 struct Step {
     at: SampleTime,
     urgency: Urgency,
@@ -178,7 +182,7 @@ impl Step {
                 .iter()
                 .filter_map(|member| context.timeline().measurements.get(*member))
                 .map(|measurement| measurement.filed_at)
-                .min_by_key(|filed| filed.is_some())
+                .min_by_key(Option::is_some)
                 .flatten(),
         }
     }

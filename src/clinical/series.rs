@@ -168,10 +168,10 @@ pub fn persists(context: &Context<'_>, limit: &Limit, statement: impl Fn(usize) 
             None => {}
         }
     }
-    match run {
-        None if stopped => Truth::False,
-        _ if stopped => Truth::False,
-        _ => Truth::Unknown,
+    if stopped {
+        Truth::False
+    } else {
+        Truth::Unknown
     }
 }
 
