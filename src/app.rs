@@ -8,25 +8,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::HttpServer;
+use actix_web::{HttpServer, dev::Server, web::Data};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Exit,
-    config::{ConfigError, Database, Serve},
+    config::{self, AsOf, ConfigError, Database, Serve},
     courier::{Courier, Surroundings},
     fhir::{
         codes::CodeMap,
         submission::{Checker, CheckerError},
+        tree,
     },
     fhir_server::{self, FhirServer, Token},
     http::{self, Clock, Door},
+    intake::{self, Intake},
     store::{
         OpenError, Store, StoreError,
-        lease::TargetId,
         sqlite::{Options, Sqlite},
+        submission::OutboxTarget,
     },
 };
 
@@ -77,14 +80,13 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::File { .. } | Self::Target(_) => Exit::Config,
-            Self::Listen(..) => Exit::Io,
+            Self::Listen(..) | Self::Store(_) => Exit::Io,
             Self::Open(error) => match error {
                 OpenError::Locked { .. } => Exit::Locked,
                 OpenError::Unusable { .. } => Exit::Data,
                 OpenError::WrongIdentityKey { .. } | OpenError::IdentityKey { .. } => Exit::Config,
                 OpenError::Io { .. } | OpenError::Database { .. } => Exit::Io,
             },
-            Self::Store(_) => Exit::Io,
             Self::Checker(_) => Exit::Bug,
         }
     }
@@ -142,11 +144,17 @@ impl App {
         };
         let store = open(&settings, &clock).await?;
         let checker = Arc::new(Checker::new(Vec::new())?);
-        let codes = Arc::new(code_map(&settings)?);
         let wake = Arc::new(Notify::new());
         let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
+        let intake = Intake::new(
+            Arc::clone(&store),
+            Arc::clone(&checker),
+            intake_settings(&settings)?,
+        );
+        intake.set_targets(targets);
         let draining = CancellationToken::new();
         let door = http::Parts {
+            intake: Arc::new(intake),
             store: Arc::clone(&store),
             checker,
             clock,
@@ -158,6 +166,7 @@ impl App {
                 body_timeout: settings.limits.body_timeout,
             },
             receipt_hours: settings.receipt_retention,
+            wake,
             draining: draining.clone(),
         };
         Ok(Self {
@@ -187,19 +196,8 @@ impl App {
             door,
             draining,
         } = self;
-        let door = Door::new(door);
-        let limits = &settings.limits;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let server = HttpServer::new(move || http::app(door.clone()))
-            .workers(workers)
-            .max_connections(limits.max_connections.div_ceil(workers))
-            .client_request_timeout(limits.head_timeout)
-            .keep_alive(limits.keep_alive)
-            .shutdown_timeout(FINISH.as_secs())
-            .disable_signals()
-            .listen(listener);
-        let server = match server {
-            Ok(server) => server.run(),
+        let server = match server(listener, Door::new(door), &settings.limits) {
+            Ok(server) => server,
             Err(error) => {
                 tracing::error!(%error, "cannot serve");
                 return Exit::Io;
@@ -245,6 +243,23 @@ impl App {
     }
 }
 
+fn server(
+    listener: TcpListener,
+    door: Data<Door>,
+    limits: &config::Limits,
+) -> std::io::Result<Server> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let server = HttpServer::new(move || http::app(door.clone()))
+        .workers(workers)
+        .max_connections(limits.max_connections.div_ceil(workers))
+        .client_request_timeout(limits.head_timeout)
+        .keep_alive(limits.keep_alive)
+        .shutdown_timeout(FINISH.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
 async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
     let Database::Sqlite(path) = &settings.database;
     let mut options = Options::new(path, clock(), rand::random());
@@ -260,9 +275,34 @@ async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartEr
     }
 }
 
-fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
+fn intake_settings(settings: &Serve) -> Result<intake::Settings, StartError> {
+    let (codes, code_map_fingerprint) = code_map(settings)?;
+    Ok(intake::Settings {
+        as_of: match settings.as_of {
+            AsOf::Received => intake::AsOf::Received,
+            AsOf::Sampled => intake::AsOf::Sampled,
+        },
+        organization: settings
+            .organization
+            .as_ref()
+            .map(|organization| (organization.system.clone(), organization.value.clone())),
+        snomed: settings.snomed,
+        insecure: settings.insecure,
+        write_observations: settings.write_observations,
+        codes: Arc::new(codes),
+        code_map_fingerprint,
+        receipt_retention: time::Duration::hours(i64::from(settings.receipt_retention)),
+        limits: tree::Limits {
+            entries: settings.limits.max_entries,
+            ..tree::Limits::default()
+        },
+    })
+}
+
+/// The site's code map and its fingerprint, if it has one.
+fn code_map(settings: &Serve) -> Result<(CodeMap, Option<String>), StartError> {
     let Some(path) = &settings.code_map else {
-        return Ok(CodeMap::default());
+        return Ok((CodeMap::default(), None));
     };
     let wrong = |why: String| StartError::File {
         what: "code map",
@@ -270,11 +310,16 @@ fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    CodeMap::from_json(&path.display().to_string(), &bytes)
-        .map_err(|error| wrong(error.to_string()))
+    let codes = CodeMap::from_json(&path.display().to_string(), &bytes)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((
+        codes,
+        Some(data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes))),
+    ))
 }
 
-type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<TargetId>);
+/// Nothing to deliver to, or one FHIR server.
+type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<OutboxTarget>);
 
 async fn courier(
     settings: &Serve,
@@ -311,6 +356,11 @@ async fn courier(
         surroundings,
         Arc::clone(wake),
     );
+    let target = OutboxTarget {
+        id: target,
+        // Found out from its CapabilityStatement when it is first written to.
+        unwritable: Vec::new(),
+    };
     Ok((Some(courier), vec![target]))
 }
 

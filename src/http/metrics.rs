@@ -9,7 +9,14 @@ use prometheus_client::{
 };
 use time::OffsetDateTime;
 
-use crate::store::reading::Figures;
+use crate::{
+    fhir::submission::Kind,
+    intake::{
+        IntakeError,
+        receipt::{EntryOutcome, Receipt},
+    },
+    store::reading::Figures,
+};
 
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -218,9 +225,53 @@ impl Metrics {
         self.wal_bytes.set(saturating(figures.wal_bytes));
     }
 
+    /// Counts a submission and its entries.
+    pub(super) fn count(&self, taken: &Result<Receipt, IntakeError>) {
+        let (kind, result) = match taken {
+            Ok(receipt) if receipt.replayed => (kind(receipt.kind), "replayed"),
+            Ok(receipt) => (kind(receipt.kind), "accepted"),
+            Err(IntakeError::Refused { .. }) => ("unknown", "refused"),
+            Err(IntakeError::Store(_)) => ("unknown", "failed"),
+        };
+        self.submissions
+            .get_or_create(&ResultLabels { kind, result })
+            .inc();
+        let entries = taken
+            .iter()
+            .filter(|receipt| !receipt.replayed)
+            .flat_map(|receipt| &receipt.entries);
+        for entry in entries {
+            let result = match entry.outcome {
+                EntryOutcome::Created { .. } => "created",
+                EntryOutcome::Ok { .. } => "held",
+                EntryOutcome::Accepted => "context",
+                EntryOutcome::NoContent => "withdrawn",
+                EntryOutcome::Refused(_) => "refused",
+                EntryOutcome::Look { .. } | EntryOutcome::Found(_) | EntryOutcome::Missing => {
+                    "read"
+                }
+            };
+            self.entries
+                .get_or_create(&ResultLabels { kind, result })
+                .inc();
+        }
+    }
+
     /// Counts a refusal by a limit.
     pub(super) fn refuse(&self, limit: &'static str) {
         self.refused.get_or_create(&LimitLabel { limit }).inc();
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Single => "single",
+        Kind::Batch => "batch",
+        Kind::Transaction => "transaction",
+        Kind::Collection => "collection",
+        Kind::Document => "document",
+        Kind::Message => "message",
+        Kind::Searchset | Kind::History | Kind::Response | Kind::Untyped => "other",
     }
 }
 

@@ -418,7 +418,8 @@ fn fit(
     };
     let kind = parsed.root.resource_type().unwrap_or("Resource");
     match interaction {
-        Interaction::Bundle if single => wrong(
+        // Without a type it is refused for that.
+        Interaction::Bundle if single && parsed.root.resource_type().is_some() => wrong(
             "a Bundle is expected here; a single resource goes to the address of its type",
             kind.to_owned(),
         ),
