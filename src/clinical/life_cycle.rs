@@ -69,6 +69,10 @@ pub fn limits() -> Vec<&'static Limit> {
 
 /// What one blood count said, as far as later ones need it.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one blood count"
+)]
 struct Step {
     at: SampleTime,
     urgency: Urgency,
@@ -178,7 +182,7 @@ impl Step {
                 .iter()
                 .filter_map(|member| context.timeline().measurements.get(*member))
                 .map(|measurement| measurement.filed_at)
-                .min_by_key(|filed| filed.is_some())
+                .min_by_key(Option::is_some)
                 .flatten(),
         }
     }
@@ -444,7 +448,10 @@ pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) 
         .collect();
     let steps: Vec<Step> = judgements.iter().map(Step::of).collect();
     let walks = walk(&steps, &tuning);
-    let mut assessment = decide::assess_case(&case, as_of);
+    let mut assessment = match judgements.last() {
+        Some(index) => decide::report(index, as_of),
+        None => decide::assess_case(&case, as_of),
+    };
     let flags: Vec<FlagChange> = if timeline.person.deceased {
         deceased(&timeline, findings, as_of)
     } else {

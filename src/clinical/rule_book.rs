@@ -3,7 +3,7 @@
 
 use super::{
     assessment::Urgency,
-    candidates, catalogue, context, explain, grade, judge, life_cycle,
+    candidates, catalogue, context, decide, explain, grade, judge, life_cycle,
     limits::{Limit, Tuning},
     patterns, quality, reference,
     rule::{Band, Criterion, Kind, Rule, Watch},
@@ -128,6 +128,7 @@ pub fn common_limits() -> Vec<&'static Limit> {
     all.extend(candidates::limits());
     all.extend(judge::limits());
     all.extend(life_cycle::limits());
+    all.extend(decide::limits());
     all
 }
 

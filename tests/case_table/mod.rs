@@ -1,4 +1,9 @@
 //! Reads the clinicians' tables: ages in words, results as they are said, tokens.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a table that cannot be read fails its test"
+)]
 
 use std::sync::Arc;
 
@@ -296,6 +301,10 @@ fn answer(timeline: &mut Timeline, token: &str, positive: bool) {
     timeline.facts.push(fact(token, positive.into()));
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one list of the ways in which the tables name a result"
+)]
 fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Arc<str>) {
     match item {
         "DAT pos" => return answer(timeline, "dat_positive", true),
@@ -388,13 +397,12 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
     }
     if let Some(times) = times_upper {
         let times = decimal(times.trim_end_matches("xULN").trim());
-        match measurement.value.and_then(|value| value.as_exact()) {
-            Some(value) => measurement.upper_limit = Some(value / times),
-            None => {
-                let upper = Decimal::from(200);
-                measurement.value = Some(Interval::exact(times * upper));
-                measurement.upper_limit = Some(upper);
-            }
+        if let Some(value) = measurement.value.and_then(|value| value.as_exact()) {
+            measurement.upper_limit = Some(value / times);
+        } else {
+            let upper = Decimal::from(200);
+            measurement.value = Some(Interval::exact(times * upper));
+            measurement.upper_limit = Some(upper);
         }
     }
     measurement.received = Received {
@@ -411,11 +419,10 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
 /// Factor to the canonical unit for the units that the tables use.
 fn factor(analyte: Analyte, unit: &str) -> Decimal {
     match (analyte, unit) {
-        (Analyte::Hb, "g/dL") => Decimal::TEN,
         (Analyte::B12, "pg/mL") => Decimal::new(738, 3),
         (Analyte::Hct, "%") => Decimal::new(1, 2),
         (_, "/uL") => Decimal::new(1, 3),
-        (_, "10*4/uL") => Decimal::TEN,
+        (Analyte::Hb, "g/dL") | (_, "10*4/uL") => Decimal::TEN,
         (_, "lakh/mm3") => Decimal::ONE_HUNDRED,
         _ => Decimal::ONE,
     }
