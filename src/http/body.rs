@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest,
+    HttpMessage as _, HttpRequest,
     http::header,
     web::{Bytes, Payload},
 };
@@ -113,10 +113,30 @@ pub(super) struct BodyLimits {
     pub(super) time: Duration,
 }
 
-/// Reads the body of a request.
+/// What was left unread of a refused body. As long as it lives the framework knows that the rest was
+/// not wanted, and closes the connection after the answer; once dropped, it would read and discard
+/// whatever still comes, for as long as it comes.
+pub(super) struct Unread {
+    _payload: Payload,
+}
+
+/// Reads the body of a request. Of a refused one the rest is kept with the request, as [`Unread`].
 pub(super) async fn read(
     req: &HttpRequest,
     mut payload: Payload,
+    limits: BodyLimits,
+    budget: &Budget,
+) -> Result<Body, Error> {
+    let body = read_whole(req, &mut payload, limits, budget).await;
+    if body.is_err() {
+        req.extensions_mut().insert(Unread { _payload: payload });
+    }
+    body
+}
+
+async fn read_whole(
+    req: &HttpRequest,
+    payload: &mut Payload,
     limits: BodyLimits,
     budget: &Budget,
 ) -> Result<Body, Error> {
