@@ -834,6 +834,38 @@ mod contract {
         assert_eq!(flag(&store, "p1").await, Some(("Inactive".to_owned(), 2)));
     }
 
+    pub(super) async fn a_result_may_come_twice_in_one_submission(engine: &dyn Engine) {
+        let store = engine.open();
+        let twice = sending("a")
+            .of(&["p1"], vec![hb("1", 90), hb("1", 91)])
+            .receipt(&store)
+            .await;
+        assert!(
+            twice.contains("Created") && twice.contains("Updated"),
+            "{twice}"
+        );
+        // Unchanged at first, and then changed.
+        let again = sending("b")
+            .of(&["p1"], vec![hb("1", 91), hb("1", 92)])
+            .receipt(&store)
+            .await;
+        assert!(
+            again.contains("Unchanged") && again.contains("version: 3"),
+            "{again}"
+        );
+        assert_eq!(timeline(&store, "p1").await, ["92 Final"]);
+    }
+
+    pub(super) async fn receipts_are_forgotten_in_their_time(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = || sending("a").of(&["p1"], vec![hb("1", 90)]);
+        send().receipt(&store).await;
+        assert_eq!(store.expire(NOW + Duration::hours(23)).await.unwrap(), 0);
+        assert_eq!(store.expire(NOW + Duration::hours(24)).await.unwrap(), 1);
+        assert_eq!(store.expire(NOW + Duration::hours(24)).await.unwrap(), 0);
+        assert!(send().receipt(&store).await.contains("Unchanged"));
+    }
+
     pub(super) async fn everything_about_a_value_comes_back(engine: &dyn Engine) {
         let store = engine.open();
         let sent = measurement(90);
@@ -1390,6 +1422,8 @@ every_engine!(
     what_is_withdrawn_is_seen_as_withdrawn,
     an_id_given_by_put_is_known_and_may_change_patients,
     a_component_that_is_gone_is_not_used,
+    a_result_may_come_twice_in_one_submission,
+    receipts_are_forgotten_in_their_time,
     everything_about_a_value_comes_back,
     concurrent_senders_lose_nothing,
     a_panic_or_a_defect_costs_only_its_own_submission,

@@ -205,6 +205,17 @@ pub(crate) enum Change {
     PutFact(Box<StoredFact>),
 }
 
+/// An id given by PUT.
+#[derive(Debug)]
+pub(crate) struct NewAlias {
+    pub(crate) kind: String,
+    pub(crate) client_id: String,
+    /// The result it stands for.
+    pub(crate) result: ResultId,
+    /// What it was seen to stand for; it must still do so.
+    pub(crate) seen: Option<(PatientId, ResultId)>,
+}
+
 /// The timeline while a submission is filed into it.
 struct Filing {
     patient: PatientId,
@@ -213,7 +224,7 @@ struct Filing {
     facts: BTreeMap<ResultId, StoredFact>,
     changes: Vec<Change>,
     lines: Vec<String>,
-    aliases: Vec<(String, String, ResultId)>,
+    aliases: Vec<NewAlias>,
     entries: Vec<(usize, EntryResult)>,
     unchanged: Vec<(ResultId, i64)>,
     /// Entry and path of what is new, by its row.
@@ -264,7 +275,14 @@ impl Filing {
             .collect()
     }
 
-    fn file(&mut self, resource: &IncomingResource, alias: Option<ResultId>) {
+    /// `seen` is what the id it was PUT under stands for, `own` whether that is of this patient.
+    fn file(
+        &mut self,
+        resource: &IncomingResource,
+        seen: Option<(PatientId, ResultId)>,
+        own: bool,
+    ) {
+        let alias = seen.filter(|_| own).map(|(_, result)| result);
         let id = alias.unwrap_or(resource.id);
         let shown = resource
             .put_id
@@ -275,8 +293,12 @@ impl Filing {
             EntryResult::Created { version, .. } | EntryResult::Updated { version, .. } => {
                 self.write(resource, id, *version);
                 if let (Some(put_id), None) = (&resource.put_id, alias) {
-                    self.aliases
-                        .push((resource.kind.clone(), put_id.clone(), id));
+                    self.aliases.push(NewAlias {
+                        kind: resource.kind.clone(),
+                        client_id: put_id.clone(),
+                        result: id,
+                        seen,
+                    });
                 }
             }
             EntryResult::Unchanged { version, .. } => self.unchanged.push((id, *version)),
@@ -326,6 +348,8 @@ impl Filing {
     fn write(&mut self, resource: &IncomingResource, id: ResultId, version: i64) {
         let ordinal = i64::try_from(self.lines.len()).unwrap_or(i64::MAX);
         self.lines.push(resource.text.clone());
+        // Twice in one submission: what counts is what it is in the end.
+        self.unchanged.retain(|(unchanged, _)| *unchanged != id);
         let held_rows = self
             .head(id)
             .map(|head| self.rows(&head))
@@ -420,16 +444,16 @@ impl Filing {
             && !is_withdrawn(&head.status)
         {
             for row in self.rows(&head) {
-                let Some(held) = self.values.get_mut(&row) else {
+                let Some(value) = self.values.get_mut(&row) else {
                     continue;
                 };
                 self.changes.push(Change::Keep(row));
-                held.version = head.version + 1;
-                WITHDRAWN.clone_into(&mut held.status);
-                if let Some(measurement) = &mut held.measurement {
+                value.version = head.version + 1;
+                WITHDRAWN.clone_into(&mut value.status);
+                if let Some(measurement) = &mut value.measurement {
                     measurement.status = Status::EnteredInError;
                 }
-                self.changes.push(Change::Put(Box::new(held.clone())));
+                self.changes.push(Change::Put(Box::new(value.clone())));
             }
             if let Some(fact) = self.facts.get_mut(&id) {
                 fact.version = head.version + 1;
@@ -523,11 +547,9 @@ pub(crate) fn draft(
     for (member, patient) in &members {
         let aliases = resolved.aliases.get(*member);
         for (position, resource) in patient.resources.iter().enumerate() {
-            let alias = aliases
-                .and_then(|aliases| aliases.get(position).copied().flatten())
-                .filter(|(owner, _)| Some(*owner) == group.place)
-                .map(|(_, result)| result);
-            filing.file(resource, alias);
+            let seen = aliases.and_then(|aliases| aliases.get(position).copied().flatten());
+            let own = seen.is_some_and(|(owner, _)| Some(owner) == group.place);
+            filing.file(resource, seen, own);
         }
     }
     let mut row_changed = seen_seq.is_none();
@@ -728,9 +750,10 @@ impl Draft {
             seen_seq: self.seen_seq,
             new_keys: self.new_keys,
             row: self.row,
-            body: match self.filing.lines.is_empty() {
-                true => None,
-                false => Some(codec::compress(self.filing.lines.join("\n").as_bytes())?),
+            body: if self.filing.lines.is_empty() {
+                None
+            } else {
+                Some(codec::compress(self.filing.lines.join("\n").as_bytes())?)
             },
             changes: self.filing.changes,
             aliases: self.filing.aliases,
@@ -752,7 +775,7 @@ impl Draft {
         if let Some(conclusion) = self.conclusion {
             let output = plan.write(incoming, &self.members, &conclusion, held)?;
             let written = plan.number(&conclusion, &output);
-            plan.settle_findings(&conclusion, self.findings, &output, &written);
+            plan.settle_findings(&conclusion, &self.findings, &output, &written);
             finished.conclusion = Some(PatientOutcome {
                 members: self.members,
                 key: plan.row.key,
@@ -821,8 +844,7 @@ pub(crate) struct PatientPlan {
     /// Compressed resources of this submission.
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) changes: Vec<Change>,
-    /// Type, id as PUT, and the result it stands for.
-    pub(crate) aliases: Vec<(String, String, ResultId)>,
+    pub(crate) aliases: Vec<NewAlias>,
     pub(crate) findings: Vec<HeldFinding>,
     pub(crate) resources: Vec<NewResource>,
     pub(crate) delivery: Option<NewDelivery>,
@@ -905,7 +927,7 @@ impl PatientPlan {
     fn settle_findings(
         &mut self,
         conclusion: &Conclusion,
-        held: Vec<HeldFinding>,
+        held: &[HeldFinding],
         output: &[Output],
         written: &Written,
     ) {

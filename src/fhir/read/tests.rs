@@ -172,7 +172,8 @@ fn a_logical_and_a_conditional_subject_are_identifiers() {
     };
     let mut logical = haemoglobin();
     logical["subject"] = json!({ "identifier": { "system": "urn:oid:1.2", "value": "1" } });
-    assert_eq!(only(&read(&bundle(&[logical.clone()]))).keys, [key.clone()]);
+    let alone = read(&bundle(std::slice::from_ref(&logical)));
+    assert_eq!(only(&alone).keys, [key.clone()]);
     // The same person by reference and by identifier is one patient.
     let reading = read(&bundle(&[patient(), haemoglobin(), logical.clone()]));
     assert_eq!(only(&reading).values.len(), 2);
@@ -692,6 +693,13 @@ fn nothing_that_is_sent_makes_the_reader_panic() {
         "subject": { "reference": "Patient/p1" }, "result": [{ "reference": "Observation/o1" }],
     });
     let whole = bundle(&[patient(), sent, report]);
+    let mut fever = result("8310-5", 38.5, "[degF]");
+    fever["valueQuantity"]["comparator"] = "<".into();
+    let mut whole = whole;
+    whole["entry"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "resource": fever }));
     let mut pointers = Vec::new();
     let mut open = vec![(String::new(), &whole)];
     while let Some((pointer, value)) = open.pop() {
@@ -726,6 +734,7 @@ fn nothing_that_is_sent_makes_the_reader_panic() {
         json!(-1),
         serde_json::from_str("1e999999999").unwrap(),
         serde_json::from_str(&huge).unwrap(),
+        serde_json::from_str("-70000000000000000000000000000").unwrap(),
         json!([[{}]]),
         json!({ "coding": 1 }),
     ];
