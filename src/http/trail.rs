@@ -63,12 +63,12 @@ pub(super) async fn follow(
     let _entered = span.enter();
     let mut response = match outcome {
         Ok(response) => match refused(&response).map(|error| error.answer(&id, pretty)) {
-            Some(mut answer) => {
+            Some(answer) => {
                 let unread = response.request().extensions_mut().remove::<Unread>();
-                if let Some(unread) = unread {
-                    answer.extensions_mut().insert(unread);
-                }
-                response.into_response(answer)
+                response.into_response(match unread {
+                    Some(unread) => unread.outlive(answer),
+                    None => answer,
+                })
             }
             None => response.map_into_boxed_body(),
         },
