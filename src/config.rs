@@ -134,6 +134,10 @@ pub struct Serve {
     /// Local codes to LOINC: a ConceptMap
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
+    /// Who may call the CDS Hooks services, with their keys, FHIR servers and web pages (TOML);
+    /// the other doors do not ask yet
+    #[arg(long, env = "MARROWFLAG_CLIENTS", value_name = "FILE")]
+    pub clients: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are; see the README)
     #[arg(long, env = "MARROWFLAG_SNOMED")]
     pub snomed: bool,
