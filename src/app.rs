@@ -81,14 +81,13 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::File { .. } | Self::Target(_) => Exit::Config,
-            Self::Listen(..) => Exit::Io,
+            Self::Listen(..) | Self::Store(_) => Exit::Io,
             Self::Open(error) => match error {
                 OpenError::Locked { .. } => Exit::Locked,
                 OpenError::Unusable { .. } => Exit::Data,
                 OpenError::WrongIdentityKey { .. } | OpenError::IdentityKey { .. } => Exit::Config,
                 OpenError::Io { .. } | OpenError::Database { .. } => Exit::Io,
             },
-            Self::Store(_) => Exit::Io,
             Self::Checker(_) => Exit::Bug,
         }
     }
@@ -175,6 +174,7 @@ impl App {
                 body_timeout: settings.limits.body_timeout,
             },
             receipt_hours: settings.receipt_retention,
+            wake,
             draining: draining.clone(),
             cds,
         };

@@ -131,7 +131,7 @@ pub struct Serve {
     /// Also write the derived grade of each blood line to the FHIR server
     #[arg(long, env = "MARROWFLAG_WRITE_OBSERVATIONS")]
     pub write_observations: bool,
-    /// Local codes to LOINC: a ConceptMap
+    /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
     /// Who may call the CDS Hooks services, with their keys, FHIR servers and web pages (TOML);
@@ -231,7 +231,7 @@ pub struct Assess {
     /// The time it is made for: an instant (2026-11-20T08:00:00Z) [default: the newest sample]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub as_of: Option<time::OffsetDateTime>,
-    /// Local codes to LOINC: a ConceptMap
+    /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are)
@@ -259,7 +259,7 @@ pub struct Read {
     /// How to answer
     #[arg(long, value_enum, default_value = "table")]
     pub format: ReadFormat,
-    /// Local codes to LOINC: a ConceptMap
+    /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
 }
@@ -319,7 +319,7 @@ pub enum Deliveries {
             value_name = "URL"
         )]
         database: Database,
-        /// Only those in this state: queued, later, in_flight, delivered, superseded, parked, discarded
+        /// Only those in this state: queued, later, `in_flight`, delivered, superseded, parked, discarded
         #[arg(long)]
         state: Option<String>,
         /// Only those to this FHIR server
@@ -535,7 +535,7 @@ mod tests {
         assert!(bytes("0").is_err());
         assert!(bytes("99999999999999999999").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert!(duration("0s").is_err());
         assert!(duration("forever").is_err());
     }

@@ -52,3 +52,42 @@ fn every_rule_can_be_signed() {
         }
     }
 }
+
+#[test]
+fn the_catalogue_points_at_what_exists() {
+    use marrowflag::clinical::{
+        analyte::Analyte,
+        catalogue::{self, Use},
+    };
+    let entries = rule_book::entries();
+    let tokens = rule_book::tokens();
+    for entry in catalogue::ALL {
+        assert!(!entry.uses.is_empty(), "{} is taken up nowhere", entry.name);
+        for used in entry.uses {
+            match used {
+                Use::Rule(id) => {
+                    assert!(
+                        entries.iter().any(|rule| rule.id == *id),
+                        "{}: {id}",
+                        entry.name
+                    );
+                }
+                Use::Token(token) => {
+                    assert!(tokens.contains(token), "{}: {token}", entry.name);
+                }
+                Use::WorkUp(id, words) => {
+                    let rule = entries.iter().find(|rule| rule.id == *id);
+                    assert!(
+                        rule.is_some_and(|rule| rule.next.contains(words)),
+                        "{}: {words} in {id}",
+                        entry.name
+                    );
+                }
+                Use::Measured(key) => {
+                    assert!(Analyte::from_key(key).is_some(), "{}: {key}", entry.name);
+                }
+                Use::Said(how) => assert!(!how.is_empty(), "{}", entry.name),
+            }
+        }
+    }
+}

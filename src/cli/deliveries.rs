@@ -1,7 +1,7 @@
 //! `marrowflag deliveries`: looking works on the database, beside a running service; changing
 //! goes through the service, which alone writes.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use comfy_table::{Table, presets};
 use serde_json::Value;
@@ -35,8 +35,8 @@ pub(super) async fn run(args: Deliveries) -> Exit {
             format,
         } => {
             let filter = DeliveryFilter {
-                state,
                 target,
+                state,
                 ..DeliveryFilter::default()
             };
             list(&database, &filter, format)
@@ -53,12 +53,14 @@ fn list(Database::Sqlite(path): &Database, filter: &DeliveryFilter, format: List
         Err(error) => return unusable(path, &error),
     };
     match format {
-        ListFormat::Ndjson => print(
-            deliveries
-                .iter()
-                .map(|delivery| format!("{}\n", summary_json(delivery)))
-                .collect::<String>(),
-        ),
+        ListFormat::Ndjson => {
+            let mut lines = String::new();
+            for delivery in &deliveries {
+                // Writing into a String cannot fail.
+                let _ = writeln!(lines, "{}", summary_json(delivery));
+            }
+            print(lines)
+        }
         ListFormat::Table => print(table(&deliveries)),
     }
 }

@@ -4,7 +4,7 @@ mod assess;
 mod deliveries;
 mod input;
 mod read;
-//mod rules;
+mod rules;
 mod validate;
 
 use std::io::{self, Write};
@@ -61,8 +61,8 @@ pub async fn run(command: Command) -> Exit {
         Command::Assess(args) => assess::run(&args),
         Command::Read(args) => read::run(&args),
         Command::Validate(args) => validate::run(&args),
-        Command::Rules(_) => Exit::Bug,
-        Command::Profiles(_) => Exit::Bug,
+        Command::Rules(args) => rules::rules(&args),
+        Command::Profiles(args) => rules::profiles(&args),
         Command::Deliveries(args) => deliveries::run(args).await,
     }
 }

@@ -1063,9 +1063,17 @@ pub fn doubts(timeline: &Timeline, record: &Record, wanted: impl Fn(usize) -> bo
     }
     for specimen in &record.specimens {
         for analyte in &specimen.conflicts {
-            let used = specimen
-                .get(*analyte)
-                .and_then(|reading: &Reading| reading.from.first());
+            let sent = specimen.members.iter().find(|member| {
+                timeline
+                    .measurements
+                    .get(**member)
+                    .is_some_and(|measurement| measurement.analyte == *analyte)
+            });
+            let used = sent.or_else(|| {
+                specimen
+                    .get(*analyte)
+                    .and_then(|reading: &Reading| reading.from.first())
+            });
             if let Some(position) = used
                 && wanted(*position)
                 && let Some(measurement) = timeline.measurements.get(*position)

@@ -10,7 +10,7 @@ use super::{
         Confidence::{High, Low, Medium},
         Limit, Tuning,
     },
-    timeline::{Duffy, Person, Sex, Smoking},
+    timeline::{Person, Sex, Smoking},
 };
 
 const WHO: &str = "WHO 2024";
@@ -23,8 +23,10 @@ const EHA: &str = "EHA/EuNet-INNOCHRON 2023";
 /// What a limit depends on, beside age.
 #[derive(Debug, Clone, Copy)]
 pub struct Group<'a> {
-    /// The person: sex, gestation at birth, altitude, smoking, Duffy status.
+    /// The person: sex, gestation at birth, altitude, smoking.
     pub person: &'a Person,
+    /// Duffy-null by typing or by a coded Condition.
+    pub duffy_null: bool,
     /// Pregnant, with the trimester if known.
     pub pregnant: Option<Option<u8>>,
 }
@@ -407,7 +409,7 @@ pub fn hb_adjustment(age: &Age, person: &Person, tuning: &Tuning) -> Decimal {
 pub fn lower_limit(lineage: Lineage, age: &Age, group: Group<'_>, tuning: &Tuning) -> Decimal {
     match lineage {
         Lineage::Erythroid => tuning.value(&hb_row(age, group, tuning).normal),
-        Lineage::Neutrophil => anc_limit(age, group.person, tuning),
+        Lineage::Neutrophil => anc_limit(age, group, tuning),
         Lineage::Platelet => {
             if age.reaches(&PLT_NEWBORN_UNTIL, tuning) {
                 tuning.value(&PLT)
@@ -420,8 +422,8 @@ pub fn lower_limit(lineage: Lineage, age: &Age, group: Group<'_>, tuning: &Tunin
     }
 }
 
-fn anc_limit(age: &Age, person: &Person, tuning: &Tuning) -> Decimal {
-    let very_preterm = weeks(person) < tuning.value(&ANC_VERY_PRETERM_WEEKS);
+fn anc_limit(age: &Age, group: Group<'_>, tuning: &Tuning) -> Decimal {
+    let very_preterm = weeks(group.person) < tuning.value(&ANC_VERY_PRETERM_WEEKS);
     if !age.reaches(&ANC_NEWBORN_UNTIL, tuning) && !very_preterm {
         return tuning.value(&ANC_NEWBORN);
     }
@@ -431,7 +433,7 @@ fn anc_limit(age: &Age, person: &Person, tuning: &Tuning) -> Decimal {
     if !age.reaches(&ANC_INFANT_UNTIL, tuning) {
         return tuning.value(&ANC_INFANT);
     }
-    if person.duffy == Duffy::Null {
+    if group.duffy_null {
         let own = if age.reaches(&ADULT, tuning) {
             tuning.value(&ANC_DUFFY_ADULT)
         } else {

@@ -3,7 +3,7 @@
 
 use super::{
     assessment::Urgency,
-    candidates, context, explain, grade, judge, life_cycle,
+    candidates, catalogue, context, explain, grade, judge, life_cycle,
     limits::{Limit, Tuning},
     patterns, quality, reference,
     rule::{Band, Criterion, Kind, Rule, Watch},
@@ -315,6 +315,7 @@ pub fn markdown() -> String {
         }
         section(&mut text, &entry);
     }
+    catalogue_section(&mut text);
     push(&mut text, &["## Common limits\n\n"]);
     table(
         &mut text,
@@ -324,6 +325,67 @@ pub fn markdown() -> String {
             .collect::<Vec<_>>(),
     );
     text
+}
+
+/// What public pages name, and what the model does with it.
+fn catalogue_section(text: &mut String) {
+    push(
+        text,
+        &[
+            "## Named in public, and where it is taken up\n\n| kind | name | taken up by |\n|---|---|---|\n",
+        ],
+    );
+    for entry in catalogue::ALL {
+        let kind = match entry.kind {
+            catalogue::Kind::Disorder => "disorder",
+            catalogue::Kind::Cause => "cause",
+            catalogue::Kind::Test => "test",
+            catalogue::Kind::Sign => "sign",
+            catalogue::Kind::Treatment => "treatment",
+        };
+        let uses: Vec<String> = entry
+            .uses
+            .iter()
+            .map(|used| match used {
+                catalogue::Use::Rule(id) => (*id).to_owned(),
+                catalogue::Use::Token(token) => format!("`{token}`"),
+                catalogue::Use::WorkUp(id, words) => format!("work-up of {id} ({words})"),
+                catalogue::Use::Measured(key) => format!("measured: {key}"),
+                catalogue::Use::Said(how) => (*how).to_owned(),
+            })
+            .collect();
+        push(
+            text,
+            &[
+                "| ",
+                kind,
+                " | ",
+                entry.name,
+                " | ",
+                &uses.join("; "),
+                " |\n",
+            ],
+        );
+    }
+    text.push('\n');
+}
+
+/// The tokens that any rule reads.
+pub fn tokens() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for (watch, _) in watches() {
+        for criterion in criteria_of_watch(watch) {
+            explain::tokens_of(criterion, &mut found);
+        }
+    }
+    for rule in candidates::rules() {
+        for criterion in criteria_of(rule) {
+            explain::tokens_of(criterion, &mut found);
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn push(text: &mut String, parts: &[&str]) {

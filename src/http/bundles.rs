@@ -71,6 +71,7 @@ pub(super) async fn take(
     let bytes = std::mem::take(&mut body.bytes);
     let taken = door.intake.accept(sent, bytes).await;
     door.metrics.count(&taken);
+    door.wake.notify_one();
     Ok(taken?)
 }
 

@@ -32,6 +32,7 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
@@ -79,6 +80,8 @@ pub struct Parts {
     pub limits: Limits,
     /// For how long a repeat is answered with its receipt.
     pub receipt_hours: u32,
+    /// Told when something may have to be delivered.
+    pub wake: Arc<Notify>,
     /// Set when the service is about to end.
     pub draining: CancellationToken,
     /// The CDS Hooks services.
@@ -93,6 +96,7 @@ pub struct Door {
     clock: Clock,
     base: String,
     limits: Limits,
+    wake: Arc<Notify>,
     draining: CancellationToken,
     cds: Services,
     budget: Budget,
@@ -114,6 +118,7 @@ impl Door {
             clock: parts.clock,
             base: parts.base,
             limits: parts.limits,
+            wake: parts.wake,
             draining: parts.draining,
             cds: parts.cds,
         })

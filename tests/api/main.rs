@@ -2,7 +2,11 @@
 
 #![expect(
     unreachable_pub,
-    reason = "one binary: `pub` says what its other modules use"
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as it says; `pub` is for the other modules here"
 )]
 
 mod app;

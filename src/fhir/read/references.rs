@@ -146,9 +146,8 @@ impl<'s, 't> Index<'s, 't> {
             return Target::Outside(reference.to_owned());
         }
         if let Some((kind, query)) = reference.split_once('?') {
-            return self
-                .conditional(kind, query)
-                .unwrap_or_else(|| Target::Outside(reference.to_owned()));
+            // Outside a transaction, or with other criteria, it names nothing.
+            return self.conditional(kind, query).unwrap_or(Target::Nowhere);
         }
         self.relative(from, reference)
             .map_or_else(|| Target::Outside(reference.to_owned()), Target::Here)
