@@ -356,6 +356,61 @@ async fn single_results_are_put_read_and_withdrawn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_rested_on_withdrawn_results_is_withdrawn() {
+    let service = start();
+    let mut resources = pancytopenia("A1", MORNING);
+    service
+        .post(&bundle("batch", resources.clone()))
+        .await
+        .unwrap();
+    for one in &mut resources[1..] {
+        one["status"] = json!("entered-in-error");
+    }
+    let receipt = service.post(&bundle("batch", resources)).await.unwrap();
+    assert!(
+        receipt.entries[1..]
+            .iter()
+            .all(|entry| matches!(entry.outcome, EntryOutcome::Ok { version: 2, .. }))
+    );
+    for kind in ["Flag", "DiagnosticReport"] {
+        let held = service.current(kind).await.remove(0);
+        assert_eq!(held["status"], json!("entered-in-error"), "{kind}");
+        // One count for both: what readers see as version is what targets see as revision.
+        assert_eq!(held["meta"]["versionId"], json!("2"), "{kind}");
+        let source = held["meta"]["source"].as_str().unwrap();
+        assert!(source.ends_with("/revision/2"), "{kind}: {source}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_arrival_changes_nothing() {
+    let mut ends = Vec::new();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let service = start();
+        let days = [
+            ("A1", "2026-09-01T08:00:00Z"),
+            ("A2", "2026-10-01T08:00:00Z"),
+            ("A3", "2026-11-20T08:00:00Z"),
+        ];
+        for position in order {
+            let (accession, at) = days[position];
+            let sent = bundle("batch", pancytopenia(accession, at));
+            service.post(&sent).await.unwrap();
+        }
+        let flag = service.current("Flag").await.remove(0);
+        ends.push((
+            flag["id"].clone(),
+            flag["status"].clone(),
+            flag["code"].clone(),
+            flag["period"]["start"].clone(),
+        ));
+    }
+    assert_eq!(ends[0], ends[1]);
+    assert_eq!(ends[0], ends[2]);
+    assert!(ends[0].3.as_str().unwrap().starts_with("2026-09-01"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_may_read_what_is_held() {
     let service = start();
     let receipt = service
