@@ -74,6 +74,9 @@ pub enum Command {
         after_help = "Example:\n  marrowflag deliveries list\n  marrowflag deliveries retry 17"
     )]
     Deliveries(Deliveries),
+    /// What clinicians did with the cards of CDS Hooks, rule by rule
+    #[command(after_help = "Example:\n  marrowflag feedback --format ndjson")]
+    Feedback(Feedback),
 }
 
 /// The time an assessment is made for.
@@ -304,6 +307,22 @@ pub enum ListFormat {
     Table,
     /// One JSON object a line.
     Ndjson,
+}
+
+/// `marrowflag feedback`.
+#[derive(Debug, Args)]
+pub struct Feedback {
+    /// Where everything is kept
+    #[arg(
+        long,
+        env = "MARROWFLAG_DATABASE",
+        default_value = "sqlite:marrowflag.db",
+        value_name = "URL"
+    )]
+    pub database: Database,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
 }
 
 /// `marrowflag deliveries`.
