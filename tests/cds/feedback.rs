@@ -2,10 +2,19 @@
 
 use std::process::Command;
 
+use marrowflag::{
+    clinical::assessment::Acknowledged,
+    fhir::{read::PatientKey, write::identity},
+    store::{
+        Store as _,
+        sqlite::{Options, Sqlite},
+    },
+};
+
 use serde_json::{Value, json};
 
 use super::{
-    app::TestApp,
+    app::{NOW, TestApp},
     ehr::{FEEDBACK, LOW, SERVICE, SEVERE, call},
 };
 
@@ -118,11 +127,20 @@ async fn an_answer_reaches_the_finding_of_the_patient() {
     request["fhirServer"] = json!(ehr.base);
     let card = app.post(SERVICE, &request).await.card();
     assert_eq!(app.post(FEEDBACK, &overridden(&card, "patient-ineligible")).await.status, 200);
-    // The next results find it acknowledged.
-    let mut later = super::app::haemoglobin("p1", "6.6");
-    later["effectiveDateTime"] = json!("2026-11-18T08:30:00Z");
-    later["identifier"][0]["value"] = json!("later");
-    assert_eq!(app.post("/fhir", &super::app::batch(&[later])).await.status, 200);
-    let flags = app.flags("p1").await;
-    assert_eq!(flags[0]["status"], "inactive", "{flags:#?}");
+    // The next decision on this patient finds it acknowledged.
+    let dir = std::sync::Arc::clone(&app.dir);
+    app.stop().await;
+    let path = dir.path().join("marrowflag.db");
+    let store = Sqlite::open(&Options::new(path, NOW, [7; 32])).unwrap();
+    let key = identity::patient_key(
+        store.identity_key().as_bytes(),
+        "default",
+        "anonymous",
+        &PatientKey::Reference("Patient/p1".to_owned()),
+    );
+    let patients = store.find_patients("default", vec![key]).await.unwrap();
+    let known = store.patient("default", patients[0]).await.unwrap().unwrap();
+    let (what, until) = known.findings[0].finding.acknowledged.unwrap();
+    assert_eq!(what, Acknowledged::NotRelevant);
+    assert!(until > NOW + time::Duration::days(36_500));
 }
