@@ -1,6 +1,8 @@
 //! `marrowflag feedback`: what clinicians did with the cards, rule by rule. Reads the database
 //! beside a running service.
 
+use std::fmt::Write as _;
+
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
@@ -34,7 +36,14 @@ pub(super) fn run(args: &Feedback) -> Exit {
     };
     let rows = rules.iter().map(row);
     match args.format {
-        ListFormat::Ndjson => print(rows.map(|row| format!("{row}\n")).collect::<String>()),
+        ListFormat::Ndjson => {
+            let mut lines = String::new();
+            for row in rows {
+                // Writing to a String cannot fail.
+                let _ = writeln!(lines, "{row}");
+            }
+            print(lines)
+        }
         ListFormat::Table => {
             let mut table = Table::new();
             table.load_preset(presets::NOTHING).set_header(COLUMNS);

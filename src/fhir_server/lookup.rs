@@ -255,7 +255,11 @@ impl Lookup {
         {
             return None;
         }
-        let client = if internal { &self.internal } else { &self.public };
+        let client = if internal {
+            &self.internal
+        } else {
+            &self.public
+        };
         let mut request = client.get(url).header(ACCEPT, "application/fhir+json");
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).ok()?;
@@ -407,7 +411,11 @@ mod tests {
         let list = [Allowed::new("https://ehr.example/fhir", false).unwrap()];
         let place = permit(&list, "https://ehr.example/fhir").unwrap();
         assert!(place.page("https://ehr.example/fhir?_getpages=1").is_some());
-        assert!(place.page("https://ehr.example/fhir/Observation?page=2").is_some());
+        assert!(
+            place
+                .page("https://ehr.example/fhir/Observation?page=2")
+                .is_some()
+        );
         assert!(place.page("https://evil.example/fhir?page=2").is_none());
         assert!(place.page("https://ehr.example/admin").is_none());
         assert!(place.page("http://ehr.example/fhir?page=2").is_none());
@@ -420,10 +428,26 @@ mod tests {
             assert!(public(ip), "{ip}");
         }
         for ip in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.1.1", "100.64.0.1",
-            "0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1",
-            "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::127.0.0.1",
-            "64:ff9b::7f00:1", "2002:7f00:1::",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
         ] {
             assert!(!public(ip), "{ip}");
         }

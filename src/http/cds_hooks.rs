@@ -130,7 +130,10 @@ pub(super) async fn call(
     let gathered = Gathered::new(&call, fetched);
     for _ in 0..gathered.mixed_up() {
         door.metrics.cds("mixed-up");
-        tracing::warn!(client = caller.client, "prefetch about another patient was put aside");
+        tracing::warn!(
+            client = caller.client,
+            "prefetch about another patient was put aside"
+        );
     }
     let history = history(&door, &caller, &call).await?;
     if let Some(issue) = gathered.incomplete()
@@ -191,7 +194,10 @@ pub(super) async fn take_feedback(
     for _ in 0..kept.new {
         door.metrics.cds("feedback");
     }
-    Ok(answer::plain_json(Success::Ok, &json!({ "received": received })))
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "received": received }),
+    ))
 }
 
 fn service(req: &HttpRequest, caller: &Caller) -> Result<Service, Error> {
@@ -208,7 +214,10 @@ async fn authenticate(req: &HttpRequest, door: &Door) -> Result<Caller, Error> {
     let origin = cors::origin(req.headers());
     let is_foreign = |origin: &str| {
         let host = origin.split_once("://").map(|(_, host)| host);
-        let own = req.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let own = req
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         host.is_none() || host != own
     };
     let refuse_origin = || {
@@ -286,7 +295,7 @@ async fn client<'c>(
         return Ok(None);
     };
     let found = clients.list.iter().find_map(|client| match &client.proof {
-        Proof::Jwt(issuer) if issuer.issuer == claimed => Some((client, issuer)),
+        Proof::Jwt(issuer) if issuer.name == claimed => Some((client, issuer)),
         _ => None,
     });
     let Some((client, issuer)) = found else {
@@ -301,7 +310,7 @@ async fn client<'c>(
     let new = door
         .cds
         .cards
-        .use_token(&issuer.issuer, jti, proven.until, now)
+        .use_token(&issuer.name, jti, proven.until, now)
         .await?;
     Ok(new.then_some(client))
 }
@@ -358,7 +367,10 @@ fn documents(fetched: &[Pages]) -> Vec<(Key, Option<Parsed<'_>>)> {
         .collect()
 }
 
-fn classified<'t>(documents: &'t [(Key, Option<Parsed<'t>>)], call: &Call<'_>) -> Vec<(Key, Sent<'t>)> {
+fn classified<'t>(
+    documents: &'t [(Key, Option<Parsed<'t>>)],
+    call: &Call<'_>,
+) -> Vec<(Key, Sent<'t>)> {
     documents
         .iter()
         .map(|(key, document)| {
@@ -383,10 +395,15 @@ async fn history(
     caller: &Caller,
     call: &Call<'_>,
 ) -> Result<Option<(Hash, Timeline)>, Error> {
-    let same = door.cds.own_server.as_ref().and_then(Allowed::own).is_some_and(|own| {
-        call.fhir_server
-            .is_some_and(|server| lookup::permit(&[own], server).is_some())
-    });
+    let same = door
+        .cds
+        .own_server
+        .as_ref()
+        .and_then(Allowed::own)
+        .is_some_and(|own| {
+            call.fhir_server
+                .is_some_and(|server| lookup::permit(&[own], server).is_some())
+        });
     if !same {
         return Ok(None);
     }
@@ -400,7 +417,10 @@ async fn history(
             return Ok(None);
         }
         let text = "this patient fits two that results were filed for";
-        return Err(Error::Malformed(vec![Issue::error("multiple-matches", text)]));
+        return Err(Error::Malformed(vec![Issue::error(
+            "multiple-matches",
+            text,
+        )]));
     };
     let known = door.store.patient(&caller.tenant, *patient).await?;
     Ok(known.map(|known| (known.key, known.timeline)))

@@ -7,10 +7,7 @@ use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 
 use super::jwt::{Issuer, Keys};
-use crate::{
-    fhir::cds::Service,
-    fhir_server::lookup::Allowed,
-};
+use crate::{fhir::cds::Service, fhir_server::lookup::Allowed};
 
 /// Everyone who may call.
 #[derive(Debug, Default)]
@@ -175,7 +172,11 @@ impl Clients {
 
 fn wrong(name: &str, why: impl Into<String>) -> ClientsError {
     ClientsError::Entry {
-        name: name.chars().filter(|letter| !letter.is_control()).take(100).collect(),
+        name: name
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(100)
+            .collect(),
         why: why.into(),
     }
 }
@@ -229,7 +230,10 @@ fn issuer(
             "ES256" => Ok(Algorithm::ES256),
             "RS256" => Ok(Algorithm::RS256),
             "PS384" => Ok(Algorithm::PS384),
-            _ => Err(wrong(name, "algs may hold ES384, RS384, ES256, RS256, PS384")),
+            _ => Err(wrong(
+                name,
+                "algs may hold ES384, RS384, ES256, RS256, PS384",
+            )),
         })
         .collect::<Result<Vec<_>, _>>()?;
     let keys = match (jwt.jwks_file, jwt.jwks_url) {
@@ -245,7 +249,7 @@ fn issuer(
         _ => return Err(wrong(name, "it needs jwks_file or jwks_url")),
     };
     Ok(Issuer {
-        issuer: jwt.issuer,
+        name: jwt.issuer,
         keys,
         jku: jwt.jku,
         algorithms,
@@ -269,9 +273,7 @@ fn rights(name: &str, cds: Cds) -> Result<CdsRights, ClientsError> {
         None => Service::ALL.to_vec(),
         Some(ids) => ids
             .iter()
-            .map(|id| {
-                Service::from_id(id).ok_or_else(|| wrong(name, "services: no such service"))
-            })
+            .map(|id| Service::from_id(id).ok_or_else(|| wrong(name, "services: no such service")))
             .collect::<Result<Vec<_>, _>>()?,
     };
     Ok(CdsRights {

@@ -79,12 +79,21 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_machine_are_local() {
-        for local in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443", "http://127.0.0.2:1"] {
+        for local in [
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "https://[::1]:8443",
+            "http://127.0.0.2:1",
+        ] {
             assert!(is_loopback(local), "{local}");
         }
         for other in [
-            "null", "https://localhost.evil.example", "https://127.0.0.1.evil.example",
-            "https://evil.example", "file://", "ftp://localhost",
+            "null",
+            "https://localhost.evil.example",
+            "https://127.0.0.1.evil.example",
+            "https://evil.example",
+            "file://",
+            "ftp://localhost",
         ] {
             assert!(!is_loopback(other), "{other}");
         }

@@ -39,7 +39,7 @@ const STALE: Duration = Duration::DAY;
 #[derive(Debug)]
 pub(super) struct Issuer {
     /// `iss`, exactly.
-    pub(super) issuer: String,
+    pub(super) name: String,
     /// Its keys.
     pub(super) keys: Keys,
     /// Values of `jku` that are not refused. They are never fetched.
@@ -229,21 +229,21 @@ fn claims(
             .iter()
             .filter_map(tree::Tree::as_str)
             .any(ours);
-    let (expires, issued) = (seconds("exp")?, seconds("iat")?);
+    let (expires, begun) = (seconds("exp")?, seconds("iat")?);
     let not_before = match claims.get("nbf") {
         Some(_) => seconds("nbf")?,
-        None => issued,
+        None => begun,
     };
     let now = now.unix_timestamp();
     let in_time = expires > now.saturating_sub(LEEWAY)
-        && issued <= now.saturating_add(LEEWAY)
+        && begun <= now.saturating_add(LEEWAY)
         && not_before <= now.saturating_add(LEEWAY)
-        && expires > issued
-        && expires.saturating_sub(issued) <= LIFE;
+        && expires > begun
+        && expires.saturating_sub(begun) <= LIFE;
     let jti = claims
         .text("jti")
         .filter(|jti| !jti.is_empty() && jti.len() <= 1024)?;
-    if claims.text("iss") != Some(&issuer.issuer) || !for_us || !in_time {
+    if claims.text("iss") != Some(&issuer.name) || !for_us || !in_time {
         return None;
     }
     let until = OffsetDateTime::from_unix_timestamp(expires.saturating_add(LEEWAY)).ok()?;

@@ -113,7 +113,11 @@ impl Default for Metrics {
         let submissions = Family::<ResultLabels, Counter>::default();
         let entries = Family::<ResultLabels, Counter>::default();
         let cds = Family::<CdsLabel, Counter>::default();
-        registry.register("cds", "Calls of the CDS Hooks services, and feedback, by what became of them", cds.clone());
+        registry.register(
+            "cds",
+            "Calls of the CDS Hooks services, and feedback, by what became of them",
+            cds.clone(),
+        );
         let deliveries = Family::<DeliveryLabels, Gauge>::default();
         let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
         let queue_length = Gauge::<i64, AtomicI64>::default();

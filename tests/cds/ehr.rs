@@ -213,7 +213,10 @@ async fn answer(req: HttpRequest, held: web::Data<Held>) -> HttpResponse {
         .get("authorization")
         .map_or("", |value| value.to_str().unwrap())
         .to_owned();
-    held.seen.lock().unwrap().push((req.uri().to_string(), token));
+    held.seen
+        .lock()
+        .unwrap()
+        .push((req.uri().to_string(), token));
     let query = req.query_string();
     let key = if req.path().contains("/Patient/") {
         "patient"

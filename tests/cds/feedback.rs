@@ -42,7 +42,10 @@ async fn feedback_is_taken_and_taken_once() {
     }] });
     for _ in 0..2 {
         let answer = app.post(FEEDBACK, &accepted).await;
-        assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, r#"{"received":1}"#));
+        assert_eq!(
+            (answer.status.as_u16(), answer.text.as_str()),
+            (200, r#"{"received":1}"#)
+        );
     }
     let unknown = json!({ "feedback": [{
         "card": "nobody-knows-it", "outcome": "overridden", "outcomeTimestamp": "2026-11-18T08:59:00Z"
@@ -57,18 +60,25 @@ async fn feedback_is_taken_and_taken_once() {
 async fn malformed_feedback_is_refused_with_its_place() {
     let app = TestApp::spawn().await;
     let wrong = json!({ "feedback": [{ "card": "c", "outcome": "accepted", "outcomeTimestamp": "2026-11-18T08:59:00Z" }] });
-    let outcome = app.post(FEEDBACK, &wrong).await.assert_refused(400, "required");
+    let outcome = app
+        .post(FEEDBACK, &wrong)
+        .await
+        .assert_refused(400, "required");
     let place = outcome["issue"][0]["expression"][0].as_str().unwrap();
     assert!(place.contains("feedback[0]"), "{place}");
     let commented = "{\"feedback\": [ // a comment\n]}";
-    app.post_text(FEEDBACK, commented).await.assert_refused(400, "broken-text");
+    app.post_text(FEEDBACK, commented)
+        .await
+        .assert_refused(400, "broken-text");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_overridden_card_stays_away_unless_it_gets_worse() {
     let app = TestApp::spawn().await;
     let card = app.post(SERVICE, &call("p1", LOW)).await.card();
-    let answer = app.post(FEEDBACK, &overridden(&card, "patient-ineligible")).await;
+    let answer = app
+        .post(FEEDBACK, &overridden(&card, "patient-ineligible"))
+        .await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(app.post(SERVICE, &call("p1", LOW)).await.cards().is_empty());
     app.post(SERVICE, &call("p1", SEVERE)).await.card();
@@ -77,9 +87,16 @@ async fn an_overridden_card_stays_away_unless_it_gets_worse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_counts_answers_rule_by_rule_and_keeps_no_comment() {
     let app = TestApp::spawn().await;
-    for (patient, reason) in [("p1", "action-completed"), ("p2", "patient-ineligible"), ("p3", "weather")] {
+    for (patient, reason) in [
+        ("p1", "action-completed"),
+        ("p2", "patient-ineligible"),
+        ("p3", "weather"),
+    ] {
         let card = app.post(SERVICE, &call(patient, LOW)).await.card();
-        assert_eq!(app.post(FEEDBACK, &overridden(&card, reason)).await.status, 200);
+        assert_eq!(
+            app.post(FEEDBACK, &overridden(&card, reason)).await.status,
+            200
+        );
     }
     app.post(SERVICE, &call("p4", LOW)).await.card();
     let database = app.dir.path().join("marrowflag.db");
@@ -89,7 +106,11 @@ async fn the_report_counts_answers_rule_by_rule_and_keeps_no_comment() {
             .arg(format!("sqlite:{}", database.display()))
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     let lines = run("ndjson");
@@ -126,7 +147,12 @@ async fn an_answer_reaches_the_finding_of_the_patient() {
     let mut request = call("p1", &[]);
     request["fhirServer"] = json!(ehr.base);
     let card = app.post(SERVICE, &request).await.card();
-    assert_eq!(app.post(FEEDBACK, &overridden(&card, "patient-ineligible")).await.status, 200);
+    assert_eq!(
+        app.post(FEEDBACK, &overridden(&card, "patient-ineligible"))
+            .await
+            .status,
+        200
+    );
     // The next decision on this patient finds it acknowledged.
     let dir = std::sync::Arc::clone(&app.dir);
     app.stop().await;
@@ -139,7 +165,11 @@ async fn an_answer_reaches_the_finding_of_the_patient() {
         &PatientKey::Reference("Patient/p1".to_owned()),
     );
     let patients = store.find_patients("default", vec![key]).await.unwrap();
-    let known = store.patient("default", patients[0]).await.unwrap().unwrap();
+    let known = store
+        .patient("default", patients[0])
+        .await
+        .unwrap()
+        .unwrap();
     let (what, until) = known.findings[0].finding.acknowledged.unwrap();
     assert_eq!(what, Acknowledged::NotRelevant);
     assert!(until > NOW + time::Duration::days(36_500));

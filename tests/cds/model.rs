@@ -7,7 +7,10 @@ use marrowflag::{
     fhir_server::lookup::Lookup,
     http::{Door, Limits, Parts, Services},
     intake::{AsOf, Intake, Settings},
-    store::{Store, sqlite::{Options, Sqlite}},
+    store::{
+        Store,
+        sqlite::{Options, Sqlite},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +22,15 @@ use super::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_an_error_and_never_good_news() {
     let dir = tempfile::tempdir().unwrap();
-    let sqlite = Arc::new(Sqlite::open(&Options::new(dir.path().join("m.db"), NOW, [7; 32])).unwrap());
+    let sqlite =
+        Arc::new(Sqlite::open(&Options::new(dir.path().join("m.db"), NOW, [7; 32])).unwrap());
     let store: Arc<dyn Store> = Arc::<Sqlite>::clone(&sqlite);
     let checker = Arc::new(Checker::new(Vec::new()).unwrap());
-    let intake = Intake::new(Arc::clone(&store), Arc::clone(&checker), Settings::default());
+    let intake = Intake::new(
+        Arc::clone(&store),
+        Arc::clone(&checker),
+        Settings::default(),
+    );
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let parts = Parts {
@@ -70,7 +78,10 @@ async fn a_panic_is_an_error_and_never_good_news() {
         .unwrap();
     assert_eq!(answer.status(), 500);
     let text = answer.text().await.unwrap();
-    assert!(text.contains("OperationOutcome") && text.contains("exception"), "{text}");
+    assert!(
+        text.contains("OperationOutcome") && text.contains("exception"),
+        "{text}"
+    );
     assert!(!text.contains("cards"), "{text}");
     handle.stop(false).await;
 }

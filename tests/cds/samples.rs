@@ -31,10 +31,18 @@ async fn no_published_call_breaks_the_service() {
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
     for file in all {
         let bytes = std::fs::read(&file).unwrap();
-        for path in [SERVICE, ORDER_CHECK, "/cds-services/marrowflag-cytopenia/feedback"] {
+        for path in [
+            SERVICE,
+            ORDER_CHECK,
+            "/cds-services/marrowflag-cytopenia/feedback",
+        ] {
             let request = app.fhir(reqwest::Method::POST, path).body(bytes.clone());
             let status = send(request).await.status.as_u16();
-            assert!([200, 400, 412, 413].contains(&status), "{} {status}", file.display());
+            assert!(
+                [200, 400, 412, 413].contains(&status),
+                "{} {status}",
+                file.display()
+            );
             *statuses.entry(status).or_default() += 1;
         }
     }

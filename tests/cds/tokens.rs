@@ -103,11 +103,20 @@ fn sign(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm)
 }
 
 fn good(app: &TestApp, path: &str) -> String {
-    sign(&header("ES384", "e1"), &claims(app, path), &es384(), Algorithm::ES384)
+    sign(
+        &header("ES384", "e1"),
+        &claims(app, path),
+        &es384(),
+        Algorithm::ES384,
+    )
 }
 
 async fn discover(app: &TestApp, token: &str) -> Answer {
-    send(app.request(Method::GET, "/cds-services").header("authorization", format!("Bearer {token}"))).await
+    send(
+        app.request(Method::GET, "/cds-services")
+            .header("authorization", format!("Bearer {token}")),
+    )
+    .await
 }
 
 async fn post(app: &TestApp, path: &str, token: &str, body: &Value) -> Answer {
@@ -122,11 +131,19 @@ async fn post(app: &TestApp, path: &str, token: &str, body: &Value) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sandbox_is_let_in_with_its_own_kind_of_token() {
     let app = closed().await;
-    assert_eq!(discover(&app, &good(&app, "/cds-services")).await.status, 200);
+    assert_eq!(
+        discover(&app, &good(&app, "/cds-services")).await.status,
+        200
+    );
     // As the sandbox sends it: jku on the Internet, aud the exact address, five minutes.
     let mut with_jku = header("ES384", "e1");
     with_jku["jku"] = json!(JKU);
-    let token = sign(&with_jku, &claims(&app, SERVICE), &es384(), Algorithm::ES384);
+    let token = sign(
+        &with_jku,
+        &claims(&app, SERVICE),
+        &es384(),
+        Algorithm::ES384,
+    );
     post(&app, SERVICE, &token, &call("p1", LOW)).await.card();
     let feedback = json!({ "feedback": [{
         "card": "x", "outcome": "overridden", "outcomeTimestamp": "2026-11-18T08:59:00Z"
@@ -139,7 +156,12 @@ async fn the_sandbox_is_let_in_with_its_own_kind_of_token() {
 async fn good_tokens_of_both_kinds_are_taken() {
     let app = closed().await;
     let path = "/cds-services";
-    let rsa = sign(&header("RS384", "r1"), &claims(&app, path), &rs384(), Algorithm::RS384);
+    let rsa = sign(
+        &header("RS384", "r1"),
+        &claims(&app, path),
+        &rs384(),
+        Algorithm::RS384,
+    );
     assert_eq!(discover(&app, &rsa).await.status, 200);
     let now = NOW.unix_timestamp();
     let mut long = claims(&app, path);
@@ -149,7 +171,10 @@ async fn good_tokens_of_both_kinds_are_taken() {
     let long = sign(&header("ES384", "e1"), &long, &es384(), Algorithm::ES384);
     assert_eq!(discover(&app, &long).await.status, 200);
     let mut several = claims(&app, path);
-    several["aud"] = json!(["https://other.example", format!("{}/cds-services/", app.base)]);
+    several["aud"] = json!([
+        "https://other.example",
+        format!("{}/cds-services/", app.base)
+    ]);
     let several = sign(&header("ES384", "e1"), &several, &es384(), Algorithm::ES384);
     assert_eq!(discover(&app, &several).await.status, 200);
 }
@@ -174,7 +199,12 @@ async fn every_wrong_token_gets_the_same_answer() {
     let public_key = serde_json::to_string(&public(&es384(), Algorithm::ES384, "e1")).unwrap();
     let by_public_key = {
         let secret = EncodingKey::from_secret(public_key.as_bytes());
-        sign(&header("HS256", "e1"), &claims(&app, path), &secret, Algorithm::HS256)
+        sign(
+            &header("HS256", "e1"),
+            &claims(&app, path),
+            &secret,
+            Algorithm::HS256,
+        )
     };
     let zero = {
         let message = good(&app, path);
@@ -184,8 +214,13 @@ async fn every_wrong_token_gets_the_same_answer() {
     let duplicate = {
         let claims = claims(&app, path).to_string();
         let claims = claims.replacen('{', r#"{"aud":"https://other.example","#, 1);
-        let message = format!("{}.{}", encode(&header("ES384", "e1").to_string()), encode(&claims));
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &es384(), Algorithm::ES384).unwrap();
+        let message = format!(
+            "{}.{}",
+            encode(&header("ES384", "e1").to_string()),
+            encode(&claims)
+        );
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &es384(), Algorithm::ES384).unwrap();
         format!("{message}.{signature}")
     };
     let mut foreign_jku = header("ES384", "e1");
@@ -194,22 +229,52 @@ async fn every_wrong_token_gets_the_same_answer() {
     embedded["jwk"] = public(&other(), Algorithm::ES384, "e1");
     let mut critical = header("ES384", "e1");
     critical["crit"] = json!(["exp"]);
-    let weak_key = sign(&header("RS384", "weak"), &claims(&app, path), &rs384(), Algorithm::RS384);
+    let weak_key = sign(
+        &header("RS384", "weak"),
+        &claims(&app, path),
+        &rs384(),
+        Algorithm::RS384,
+    );
     let tokens: Vec<(&str, String)> = vec![
         ("none", unsigned("none")),
         ("None", unsigned("None")),
         ("no signature", unsigned("ES384")),
-        ("empty alg", headed(json!({ "alg": "", "typ": "JWT", "kid": "e1" }))),
+        (
+            "empty alg",
+            headed(json!({ "alg": "", "typ": "JWT", "kid": "e1" })),
+        ),
         ("hmac with the public key", by_public_key),
-        ("other key", sign(&header("ES384", "e1"), &claims(&app, path), &other(), Algorithm::ES384)),
+        (
+            "other key",
+            sign(
+                &header("ES384", "e1"),
+                &claims(&app, path),
+                &other(),
+                Algorithm::ES384,
+            ),
+        ),
         ("unknown key", headed(header("ES384", "e9"))),
-        ("no key named", headed(json!({ "alg": "ES384", "typ": "JWT" }))),
-        ("long key name", headed(header("ES384", &"k".repeat(10_000)))),
+        (
+            "no key named",
+            headed(json!({ "alg": "ES384", "typ": "JWT" })),
+        ),
+        (
+            "long key name",
+            headed(header("ES384", &"k".repeat(10_000))),
+        ),
         ("path as key name", headed(header("ES384", "../../e1"))),
         ("key named twice", headed(header("ES384", "twice"))),
         ("encryption key", headed(header("ES384", "encrypting"))),
         ("weak key", weak_key),
-        ("algorithm that is not listed", sign(&header("ES256", "p256"), &claims(&app, path), &es256(), Algorithm::ES256)),
+        (
+            "algorithm that is not listed",
+            sign(
+                &header("ES256", "p256"),
+                &claims(&app, path),
+                &es256(),
+                Algorithm::ES256,
+            ),
+        ),
         ("algorithm of another key", headed(header("RS384", "e1"))),
         ("no typ", headed(json!({ "alg": "ES384", "kid": "e1" }))),
         ("foreign jku", headed(foreign_jku)),
@@ -217,20 +282,73 @@ async fn every_wrong_token_gets_the_same_answer() {
         ("critical header", headed(critical)),
         ("zero signature", zero),
         ("claim twice", duplicate),
-        ("wrong audience", signed(&|c| c["aud"] = json!("https://other.example/cds-services"))),
-        ("audience of another path", signed(&|c| c["aud"] = json!(format!("{}{SERVICE}", app.base)))),
-        ("audience as prefix", signed(&|c| c["aud"] = json!(format!("{}{path}/x", app.base)))),
-        ("no audience", signed(&|c| { c.as_object_mut().unwrap().remove("aud"); })),
-        ("unknown issuer", signed(&|c| c["iss"] = json!("https://other.example"))),
-        ("issuer with a slash", signed(&|c| c["iss"] = json!(format!("{SANDBOX}/")))),
-        ("expired", signed(&|c| { c["iat"] = json!(now - 400); c["exp"] = json!(now - 61); })),
-        ("from the future", signed(&|c| { c["iat"] = json!(now + 120); c["exp"] = json!(now + 300); })),
+        (
+            "wrong audience",
+            signed(&|c| c["aud"] = json!("https://other.example/cds-services")),
+        ),
+        (
+            "audience of another path",
+            signed(&|c| c["aud"] = json!(format!("{}{SERVICE}", app.base))),
+        ),
+        (
+            "audience as prefix",
+            signed(&|c| c["aud"] = json!(format!("{}{path}/x", app.base))),
+        ),
+        (
+            "no audience",
+            signed(&|c| {
+                c.as_object_mut().unwrap().remove("aud");
+            }),
+        ),
+        (
+            "unknown issuer",
+            signed(&|c| c["iss"] = json!("https://other.example")),
+        ),
+        (
+            "issuer with a slash",
+            signed(&|c| c["iss"] = json!(format!("{SANDBOX}/"))),
+        ),
+        (
+            "expired",
+            signed(&|c| {
+                c["iat"] = json!(now - 400);
+                c["exp"] = json!(now - 61);
+            }),
+        ),
+        (
+            "from the future",
+            signed(&|c| {
+                c["iat"] = json!(now + 120);
+                c["exp"] = json!(now + 300);
+            }),
+        ),
         ("not yet", signed(&|c| c["nbf"] = json!(now + 120))),
-        ("good for too long", signed(&|c| c["exp"] = json!(now + 3601))),
-        ("no exp", signed(&|c| { c.as_object_mut().unwrap().remove("exp"); })),
-        ("exp as text", signed(&|c| c["exp"] = json!((now + 300).to_string()))),
-        ("no iat", signed(&|c| { c.as_object_mut().unwrap().remove("iat"); })),
-        ("no jti", signed(&|c| { c.as_object_mut().unwrap().remove("jti"); })),
+        (
+            "good for too long",
+            signed(&|c| c["exp"] = json!(now + 3601)),
+        ),
+        (
+            "no exp",
+            signed(&|c| {
+                c.as_object_mut().unwrap().remove("exp");
+            }),
+        ),
+        (
+            "exp as text",
+            signed(&|c| c["exp"] = json!((now + 300).to_string())),
+        ),
+        (
+            "no iat",
+            signed(&|c| {
+                c.as_object_mut().unwrap().remove("iat");
+            }),
+        ),
+        (
+            "no jti",
+            signed(&|c| {
+                c.as_object_mut().unwrap().remove("jti");
+            }),
+        ),
         ("empty jti", signed(&|c| c["jti"] = json!(""))),
         ("four parts", format!("{}.x", good(&app, path))),
         ("no token", "nonsense".to_owned()),
@@ -246,7 +364,9 @@ async fn every_wrong_token_gets_the_same_answer() {
     let bare = app.get("/cds-services").await;
     assert_eq!(bare.status, 401);
     bodies.insert(bare.text);
-    let basic = app.request(Method::GET, path).header("authorization", "Basic YTpi");
+    let basic = app
+        .request(Method::GET, path)
+        .header("authorization", "Basic YTpi");
     bodies.insert(send(basic).await.text);
     assert_eq!(bodies.len(), 1, "{bodies:?}");
     assert_eq!(jku.contacts(), 0);
@@ -256,14 +376,34 @@ async fn every_wrong_token_gets_the_same_answer() {
 async fn a_token_is_good_once_also_after_a_restart() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let clients = clients(&dir, "");
-    let app = TestApp::spawn_in(Arc::clone(&dir), &["--clients", &clients, "--public-base-url", "https://mf.example"], NOW).await;
+    let app = TestApp::spawn_in(
+        Arc::clone(&dir),
+        &[
+            "--clients",
+            &clients,
+            "--public-base-url",
+            "https://mf.example",
+        ],
+        NOW,
+    )
+    .await;
     let mut all = claims(&app, "/cds-services");
     all["aud"] = json!("https://mf.example/cds-services");
     let token = sign(&header("ES384", "e1"), &all, &es384(), Algorithm::ES384);
     assert_eq!(discover(&app, &token).await.status, 200);
     assert_eq!(discover(&app, &token).await.status, 401);
     app.stop().await;
-    let app = TestApp::spawn_in(dir, &["--clients", &clients, "--public-base-url", "https://mf.example"], NOW).await;
+    let app = TestApp::spawn_in(
+        dir,
+        &[
+            "--clients",
+            &clients,
+            "--public-base-url",
+            "https://mf.example",
+        ],
+        NOW,
+    )
+    .await;
     assert_eq!(discover(&app, &token).await.status, 401);
 }
 
@@ -279,9 +419,17 @@ async fn a_client_has_its_own_servers_services_and_actions() {
     let app = closed_with(&more, &[]).await;
     let listed = discover(&app, "opaque").await.json();
     assert_eq!(listed["services"].as_array().unwrap().len(), 3);
-    let order = app.post("/cds-services/marrowflag-order-check", &json!({})).await;
+    let order = app
+        .post("/cds-services/marrowflag-order-check", &json!({}))
+        .await;
     assert_eq!(order.status, 401);
-    let answer = post(&app, "/cds-services/marrowflag-order-check", "opaque", &json!({})).await;
+    let answer = post(
+        &app,
+        "/cds-services/marrowflag-order-check",
+        "opaque",
+        &json!({}),
+    )
+    .await;
     assert_eq!(answer.status, 404);
     let answer = post(&app, SERVICE, "opaque", &bare_call("p1", &ehr.base)).await;
     answer.card();
@@ -293,7 +441,9 @@ async fn a_client_has_its_own_servers_services_and_actions() {
     // The sandbox has no servers: the same address is not contacted for it.
     let before = ehr.contacts();
     let token = good(&app, SERVICE);
-    post(&app, SERVICE, &token, &bare_call("p1", &ehr.base)).await.assert_refused(412, "data-incomplete");
+    post(&app, SERVICE, &token, &bare_call("p1", &ehr.base))
+        .await
+        .assert_refused(412, "data-incomplete");
     assert_eq!(ehr.contacts(), before);
 }
 
@@ -303,6 +453,13 @@ async fn a_quiet_card_of_one_client_is_not_quiet_for_another() {
     let more = format!("[[client]]\nname = \"ward\"\ntoken_sha256 = \"{hash}\"\n[client.cds]\n");
     let app = closed_with(&more, &[]).await;
     post(&app, SERVICE, "opaque", &call("p1", LOW)).await.card();
-    assert!(post(&app, SERVICE, "opaque", &call("p1", LOW)).await.cards().is_empty());
-    post(&app, SERVICE, &good(&app, SERVICE), &call("p1", LOW)).await.card();
+    assert!(
+        post(&app, SERVICE, "opaque", &call("p1", LOW))
+            .await
+            .cards()
+            .is_empty()
+    );
+    post(&app, SERVICE, &good(&app, SERVICE), &call("p1", LOW))
+        .await
+        .card();
 }

@@ -70,7 +70,7 @@ pub struct Found<'t> {
     pub partial: bool,
 }
 
-impl<'t> Found<'t> {
+impl Found<'_> {
     /// What came first, and the page after it.
     pub(super) fn followed_by(self, key: Key, page: Self) -> Self {
         let mut resources = self.resources;
@@ -227,7 +227,11 @@ fn bare<'t>(id: &'t str, kind: &str) -> &'t str {
 /// Tells what a prefetch value is. The same for what was fetched.
 pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t> {
     // Clients from before 1.0 wrap: { "response": { "status": "200 OK" }, "resource": ... }.
-    let value = match (value.resource_type(), value.get("resource"), value.get("response")) {
+    let value = match (
+        value.resource_type(),
+        value.get("resource"),
+        value.get("response"),
+    ) {
         (None, Some(resource), _) => resource,
         (None, None, Some(_)) => return Sent::Failed,
         _ => value,
@@ -263,7 +267,9 @@ pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t>
             return Sent::Unfit(Unfit::Kind);
         }
         found.next = value.items("link").iter().find_map(|link| {
-            (link.text("relation") == Some("next")).then(|| link.text("url")).flatten()
+            (link.text("relation") == Some("next"))
+                .then(|| link.text("url"))
+                .flatten()
         });
         found.total = value
             .get("total")
@@ -281,7 +287,9 @@ pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t>
         return Sent::Unfit(Unfit::OtherPatient);
     }
     if found.resources.len() > MAX_RESOURCES {
-        found.resources.sort_by_key(|resource| std::cmp::Reverse(newest_of(resource)));
+        found
+            .resources
+            .sort_by_key(|resource| std::cmp::Reverse(newest_of(resource)));
         found.resources.truncate(MAX_RESOURCES);
         found.partial = true;
     }
@@ -311,7 +319,11 @@ fn is_of(key: Key, resource: &Tree<'_>, patient_id: &str) -> bool {
 fn newest_of<'t>(resource: &'t Tree<'t>) -> &'t str {
     resource
         .text("effectiveDateTime")
-        .or_else(|| resource.get("effectivePeriod").and_then(|period| period.text("start")))
+        .or_else(|| {
+            resource
+                .get("effectivePeriod")
+                .and_then(|period| period.text("start"))
+        })
         .or_else(|| resource.text("effectiveInstant"))
         .or_else(|| resource.text("issued"))
         .unwrap_or_default()
