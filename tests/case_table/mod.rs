@@ -1,5 +1,9 @@
 //! Reads the clinicians' tables: ages in words, results as they are said, tokens.
 
+pub(crate) mod life;
+pub(crate) mod outcome;
+pub(crate) mod statement;
+
 use std::sync::Arc;
 
 use marrowflag::clinical::{
@@ -103,6 +107,54 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
     for token in tokens(row.get("not")) {
         timeline.facts.push(fact(token, Truth::False));
     }
+    timeline
+}
+
+/// The patient of a row of `grades.csv`.
+pub(crate) fn grade_row(row: &Row) -> Timeline {
+    let lineage = match row.get("lineage") {
+        "E" => "Hb",
+        "N" => "ANC",
+        _ => "PLT",
+    };
+    let mut timeline = Timeline::default();
+    timeline.person.birth = born(row.get("age"), INDEX.date());
+    timeline.person.sex = match row.get("sex") {
+        "F" => Sex::Female,
+        "M" => Sex::Male,
+        _ => Sex::Unknown,
+    };
+    for item in row.get("context").split(';').map(str::trim) {
+        if !item.is_empty() {
+            context(&mut timeline, item);
+        }
+    }
+    let at = SampleTime {
+        instant: INDEX,
+        precision: Precision::Instant,
+    };
+    add_results(
+        &mut timeline,
+        &format!("{lineage} {}", row.get("value")),
+        at,
+        &"index".into(),
+    );
+    timeline
+}
+
+/// The patient of a row of `aplasia_labels.csv`.
+pub(crate) fn aplasia(row: &Row) -> Timeline {
+    let mut timeline = Timeline::default();
+    timeline.person.birth = born(row.get("age"), INDEX.date());
+    timeline.person.sex = Sex::Female;
+    let at = SampleTime {
+        instant: INDEX,
+        precision: Precision::Instant,
+    };
+    add_results(&mut timeline, row.get("results"), at, &"index".into());
+    // Enough points for the rule to be listed, so that its label shows.
+    timeline.facts.push(fact("hepatitis_recent", Truth::True));
+    timeline.facts.push(fact("tox_benzene", Truth::True));
     timeline
 }
 
