@@ -11,7 +11,7 @@ use case_table::{
     INDEX, Row, aplasia, grade_row,
     life::{self, Patient, flags, reports, told},
     outcome::{counts_label, grades, label, lineage_text, listed, output, patterns, urgency},
-    rows, timeline,
+    rows, statement, timeline,
 };
 use marrowflag::clinical::{
     assessment::Assessment,
@@ -176,6 +176,27 @@ fn worked_cases() {
 #[test]
 fn data_quality_cases() {
     run_table("quality");
+}
+
+/// Windows, patterns and safety rules on both sides of each limit.
+#[test]
+fn limits_of_patterns_and_windows() {
+    run_table("limits");
+}
+
+/// One statement about one rule per row: its gate, its points, what argues against it.
+#[test]
+fn statements_about_rules() {
+    let mut mismatches = Mismatches::default();
+    let mut ran = 0;
+    for row in rows("rules") {
+        for (column, expected, found) in statement::differences(&row, &Tuning::none()) {
+            let id = format!("{} {:?}", row.get("rule"), row.get("why"));
+            mismatches.compare(&id, column, &expected, &found);
+        }
+        ran += 1;
+    }
+    mismatches.check("rules", ran, &BTreeMap::new());
 }
 
 #[test]

@@ -241,6 +241,13 @@ pub(crate) fn context(timeline: &mut Timeline, item: &str) {
             until: None,
             gestation: Some((days, INDEX.date())),
         });
+    } else if let Some(days) = item.strip_prefix("delivered ") {
+        let until = INDEX.date() - Duration::days(i64::from(leading(days)));
+        timeline.pregnancies.push(Pregnancy {
+            from: until - Duration::days(280),
+            until: Some(until),
+            gestation: None,
+        });
     } else if let Some(rest) = item.strip_prefix("smokes ") {
         person.smoking = Smoking::PerDay(u16::try_from(leading(rest)).expect("cigarettes"));
     } else if let Some(rest) = item.strip_prefix("lives at ") {
@@ -474,7 +481,9 @@ fn factor(analyte: Analyte, unit: &str) -> Decimal {
 }
 
 /// Names used in the tables; longer ones before their beginnings.
-const NAMES: [(&str, Analyte); 49] = [
+const NAMES: [(&str, Analyte); 51] = [
+    ("ADAMTS13", Analyte::Adamts13),
+    ("MCH", Analyte::Mch),
     ("Hb", Analyte::Hb),
     ("Hct", Analyte::Hct),
     ("RBC", Analyte::Rbc),
