@@ -50,7 +50,17 @@ pub fn assess_with(timeline: &Timeline, as_of: OffsetDateTime, tuning: &Tuning) 
 /// all families, and the reports. The past is walked in sample-time order, so that the order in
 /// which results arrived changes nothing.
 pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) -> Decision {
-    life_cycle::decide(timeline, findings, as_of)
+    decide_with(timeline, findings, as_of, &Tuning::none())
+}
+
+/// [`decide`] with limits and points moved: for tests only.
+pub fn decide_with(
+    timeline: &Timeline,
+    findings: &[Finding],
+    as_of: OffsetDateTime,
+    tuning: &Tuning,
+) -> Decision {
+    life_cycle::decide(timeline, findings, as_of, tuning)
 }
 
 /// Sample time of the newest specimen that can be an index, for `--as-of sampled`.

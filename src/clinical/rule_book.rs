@@ -109,7 +109,8 @@ fn criteria_of_watch(watch: &'static Watch) -> impl Iterator<Item = &'static Cri
     })
 }
 
-fn watches() -> impl Iterator<Item = (&'static Watch, &'static str)> {
+/// Every pattern and safety rule, with its kind.
+pub fn watches() -> impl Iterator<Item = (&'static Watch, &'static str)> {
     let patterns = patterns::MAIN
         .iter()
         .chain(patterns::FURTHER)

@@ -5,6 +5,10 @@
     reason = "a table that cannot be read fails its test"
 )]
 
+pub(crate) mod life;
+pub(crate) mod outcome;
+pub(crate) mod statement;
+
 use std::sync::Arc;
 
 use marrowflag::clinical::{
@@ -111,6 +115,54 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
     timeline
 }
 
+/// The patient of a row of `grades.csv`.
+pub(crate) fn grade_row(row: &Row) -> Timeline {
+    let lineage = match row.get("lineage") {
+        "E" => "Hb",
+        "N" => "ANC",
+        _ => "PLT",
+    };
+    let mut timeline = Timeline::default();
+    timeline.person.birth = born(row.get("age"), INDEX.date());
+    timeline.person.sex = match row.get("sex") {
+        "F" => Sex::Female,
+        "M" => Sex::Male,
+        _ => Sex::Unknown,
+    };
+    for item in row.get("context").split(';').map(str::trim) {
+        if !item.is_empty() {
+            context(&mut timeline, item);
+        }
+    }
+    let at = SampleTime {
+        instant: INDEX,
+        precision: Precision::Instant,
+    };
+    add_results(
+        &mut timeline,
+        &format!("{lineage} {}", row.get("value")),
+        at,
+        &"index".into(),
+    );
+    timeline
+}
+
+/// The patient of a row of `aplasia_labels.csv`.
+pub(crate) fn aplasia(row: &Row) -> Timeline {
+    let mut timeline = Timeline::default();
+    timeline.person.birth = born(row.get("age"), INDEX.date());
+    timeline.person.sex = Sex::Female;
+    let at = SampleTime {
+        instant: INDEX,
+        precision: Precision::Instant,
+    };
+    add_results(&mut timeline, row.get("results"), at, &"index".into());
+    // Enough points for the rule to be listed, so that its label shows.
+    timeline.facts.push(fact("hepatitis_recent", Truth::True));
+    timeline.facts.push(fact("tox_benzene", Truth::True));
+    timeline
+}
+
 pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
@@ -193,6 +245,13 @@ pub(crate) fn context(timeline: &mut Timeline, item: &str) {
             from: INDEX.date() - Duration::days(i64::from(days)),
             until: None,
             gestation: Some((days, INDEX.date())),
+        });
+    } else if let Some(days) = item.strip_prefix("delivered ") {
+        let until = INDEX.date() - Duration::days(i64::from(leading(days)));
+        timeline.pregnancies.push(Pregnancy {
+            from: until - Duration::days(280),
+            until: Some(until),
+            gestation: None,
         });
     } else if let Some(rest) = item.strip_prefix("smokes ") {
         person.smoking = Smoking::PerDay(u16::try_from(leading(rest)).expect("cigarettes"));
@@ -429,7 +488,9 @@ fn factor(analyte: Analyte, unit: &str) -> Decimal {
 }
 
 /// Names used in the tables; longer ones before their beginnings.
-const NAMES: [(&str, Analyte); 49] = [
+const NAMES: [(&str, Analyte); 51] = [
+    ("ADAMTS13", Analyte::Adamts13),
+    ("MCH", Analyte::Mch),
     ("Hb", Analyte::Hb),
     ("Hct", Analyte::Hct),
     ("RBC", Analyte::Rbc),
