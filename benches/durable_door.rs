@@ -66,6 +66,18 @@ fn main() {
         ROUND.as_secs()
     );
     let mut numbers = Numbers::default();
+    // An answer of 200 alone says little: every result has to be stored and the patient assessed.
+    let (mut stream, mut request, mut answer) = (door.connect(), Vec::new(), vec![0; 64 << 10]);
+    template.request(&door, 0, &mut request);
+    stream.write_all(&request).expect("send");
+    let length = read_answer(&mut stream, &mut answer);
+    let text = String::from_utf8_lossy(answer.get(..length).expect("within")).into_owned();
+    assert_eq!(
+        text.matches("\"201 Created\"").count(),
+        template.entries - 1,
+        "{text}"
+    );
+    assert!(text.contains("Flag/mf-"), "{text}");
     let mut next = 1_u64;
     // One short turn each, not counted: caches, allocator, first pages of the database.
     for server in [&bare, &door] {
@@ -148,6 +160,12 @@ impl Server {
         Self { child, address }
     }
 
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("connect");
+        stream.set_nodelay(true).expect("nodelay");
+        stream
+    }
+
     /// User and system time so far, in microseconds.
     fn cpu_us(&self) -> f64 {
         let stat =
@@ -206,7 +224,15 @@ impl Template {
             + self.pieces.len().saturating_sub(1) * DIGITS
     }
 
-    fn write(&self, number: u64, body: &mut Vec<u8>) {
+    fn request(&self, server: &Server, number: u64, body: &mut Vec<u8>) {
+        body.clear();
+        write!(
+            body,
+            "POST /fhir HTTP/1.1\r\nHost: {}\r\nContent-Type: application/fhir+json\r\nContent-Length: {}\r\n\r\n",
+            server.address,
+            self.size()
+        )
+        .expect("memory");
         for (at, piece) in self.pieces.iter().enumerate() {
             if at > 0 {
                 write!(body, "{number:0DIGITS$}").expect("memory");
@@ -230,20 +256,11 @@ fn measure(server: &Server, template: &Template, next: &mut u64, time: Duration)
     std::thread::scope(|scope| {
         for _ in 0..SENDERS {
             scope.spawn(|| {
-                let mut stream = TcpStream::connect(&server.address).expect("connect");
-                stream.set_nodelay(true).expect("nodelay");
+                let mut stream = server.connect();
                 let mut request = Vec::new();
                 let mut answer = vec![0; 64 << 10];
                 while !stop.load(Ordering::Relaxed) {
-                    request.clear();
-                    write!(
-                        request,
-                        "POST /fhir HTTP/1.1\r\nHost: {}\r\nContent-Type: application/fhir+json\r\nContent-Length: {}\r\n\r\n",
-                        server.address,
-                        template.size()
-                    )
-                    .expect("memory");
-                    template.write(number.fetch_add(1, Ordering::Relaxed), &mut request);
+                    template.request(server, number.fetch_add(1, Ordering::Relaxed), &mut request);
                     stream.write_all(&request).expect("send");
                     read_answer(&mut stream, &mut answer);
                     done.fetch_add(1, Ordering::Relaxed);
@@ -262,8 +279,9 @@ fn measure(server: &Server, template: &Template, next: &mut u64, time: Duration)
     }
 }
 
-/// Reads one answer with a `Content-Length`; anything but 200 stops the bench.
-fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
+/// Reads one answer with a `Content-Length` and says how long it is; anything but 200 stops the
+/// bench.
+fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> usize {
     let mut filled = 0;
     loop {
         if filled == buffer.len() {
@@ -289,7 +307,7 @@ fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
                 "{}",
                 String::from_utf8_lossy(so_far)
             );
-            return;
+            return filled;
         }
     }
 }

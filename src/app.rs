@@ -4,29 +4,35 @@ use std::{
     future::Future,
     io::Write as _,
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix_web::HttpServer;
+use actix_web::{HttpServer, dev::Server, web::Data};
+use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Exit,
-    config::{ConfigError, Database, Serve},
+    config::{self, AsOf, ConfigError, Database, Serve},
     courier::{Courier, Surroundings},
     fhir::{
         codes::CodeMap,
         submission::{Checker, CheckerError},
+        tree,
     },
-    fhir_server::{self, FhirServer, Token},
-    http::{self, Clock, Door},
+    fhir_server::{self, FhirServer, Token, lookup::Lookup},
+    http::{self, Clients, Clock, Door},
+    intake::{self, Intake},
     store::{
         OpenError, Store, StoreError,
-        lease::TargetId,
-        sqlite::{Options, Sqlite},
+        cards::CardStore,
+        postgres::{self, Postgres},
+        sqlite::{self, Sqlite},
+        submission::OutboxTarget,
     },
 };
 
@@ -77,7 +83,7 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::File { .. } | Self::Target(_) => Exit::Config,
-            Self::Listen(..) => Exit::Io,
+            Self::Listen(..) | Self::Store(_) => Exit::Io,
             Self::Open(error) => match error {
                 OpenError::Locked { .. } => Exit::Locked,
                 OpenError::Unusable { .. } | OpenError::Foreign { .. } => Exit::Data,
@@ -88,7 +94,6 @@ impl StartError {
                     Exit::Io
                 }
             },
-            Self::Store(_) => Exit::Io,
             Self::Checker(_) => Exit::Bug,
         }
     }
@@ -114,6 +119,14 @@ pub async fn serve(settings: Serve) -> Exit {
             return error.exit();
         }
     };
+    // Before anyone can know that we run.
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            return Exit::Io;
+        }
+    };
     let line = format!(
         "marrowflag {} listening on http://{}\n",
         env!("CARGO_PKG_VERSION"),
@@ -123,7 +136,7 @@ pub async fn serve(settings: Serve) -> Exit {
     // Whoever started us may have closed its end; the service is wanted all the same.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     drop(out);
-    app.run_until(told_to_stop()).await
+    app.run_until(stop).await
 }
 
 impl App {
@@ -144,13 +157,25 @@ impl App {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{address}"),
         };
-        let store = open(&settings, &clock).await?;
+        let (store, cards) = open(&settings, &clock).await?;
         let checker = Arc::new(Checker::new(Vec::new())?);
-        let codes = Arc::new(code_map(&settings)?);
         let wake = Arc::new(Notify::new());
         let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
+        let intake_settings = intake_settings(&settings)?;
+        let cds = http::Services {
+            clients: clients(&settings)?,
+            own_server: settings.fhir_server.clone(),
+            cards,
+            codes: Arc::clone(&intake_settings.codes),
+            as_of: intake_settings.as_of,
+            lookup: Lookup::new()?,
+            model: http::model(),
+        };
+        let intake = Intake::new(Arc::clone(&store), Arc::clone(&checker), intake_settings);
+        intake.set_targets(targets);
         let draining = CancellationToken::new();
         let door = http::Parts {
+            intake: Arc::new(intake),
             store: Arc::clone(&store),
             checker,
             clock,
@@ -162,7 +187,9 @@ impl App {
                 body_timeout: settings.limits.body_timeout,
             },
             receipt_hours: settings.receipt_retention,
+            wake,
             draining: draining.clone(),
+            cds,
         };
         Ok(Self {
             listener,
@@ -191,19 +218,8 @@ impl App {
             door,
             draining,
         } = self;
-        let door = Door::new(door);
-        let limits = &settings.limits;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let server = HttpServer::new(move || http::app(door.clone()))
-            .workers(workers)
-            .max_connections(limits.max_connections.div_ceil(workers))
-            .client_request_timeout(limits.head_timeout)
-            .keep_alive(limits.keep_alive)
-            .shutdown_timeout(FINISH.as_secs())
-            .disable_signals()
-            .listen(listener);
-        let server = match server {
-            Ok(server) => server.run(),
+        let server = match server(listener, Door::new(door), &settings.limits) {
+            Ok(server) => server,
             Err(error) => {
                 tracing::error!(%error, "cannot serve");
                 return Exit::Io;
@@ -249,24 +265,105 @@ impl App {
     }
 }
 
-async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
-    let Database::Sqlite(path) = &settings.database;
-    let mut options = Options::new(path, clock(), rand::random());
-    options
-        .identity_key_file
-        .clone_from(&settings.identity_key_file);
-    options.queue = settings.limits.queue;
+fn server(
+    listener: TcpListener,
+    door: Data<Door>,
+    limits: &config::Limits,
+) -> std::io::Result<Server> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let server = HttpServer::new(move || http::app(door.clone()))
+        .workers(workers)
+        .max_connections(limits.max_connections.div_ceil(workers))
+        .client_request_timeout(limits.head_timeout)
+        .keep_alive(limits.keep_alive)
+        .shutdown_timeout(FINISH.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+/// The store, as the door and the courier use it, and as CDS Hooks does.
+type Stores = (Arc<dyn Store>, Arc<dyn CardStore>);
+
+async fn open(settings: &Serve, clock: &Clock) -> Result<Stores, StartError> {
+    let now = clock();
+    let settings = settings.clone();
     // Opening may recover what a crash left, which takes as long as it takes.
-    let opened = tokio::task::spawn_blocking(move || Sqlite::open(&options)).await;
-    match opened {
-        Ok(store) => Ok(Arc::new(store?)),
-        Err(_) => Err(StartError::Store(StoreError::Closed)),
+    let opened = tokio::task::spawn_blocking(move || open_blocking(&settings, now)).await;
+    opened.unwrap_or(Err(StartError::Store(StoreError::Closed)))
+}
+
+fn open_blocking(settings: &Serve, now: OffsetDateTime) -> Result<Stores, StartError> {
+    let key = settings.identity_key_file.clone();
+    match &settings.database {
+        Database::Sqlite(path) => {
+            let store = Arc::new(Sqlite::open(&sqlite::Options {
+                identity_key_file: key,
+                queue: settings.limits.queue,
+                ..sqlite::Options::new(path, now, rand::random())
+            })?);
+            let cards: Arc<dyn CardStore> = Arc::<Sqlite>::clone(&store);
+            Ok((store, cards))
+        }
+        Database::Postgres(address) => {
+            let key = key.ok_or(ConfigError::IdentityKey)?;
+            let replica = uuid::Uuid::new_v4().to_string();
+            let store = Arc::new(Postgres::open(&postgres::Options {
+                queue: settings.limits.queue,
+                ..postgres::Options::new(address.as_str(), key, replica, now)
+            })?);
+            let cards: Arc<dyn CardStore> = Arc::<Postgres>::clone(&store);
+            Ok((store, cards))
+        }
     }
 }
 
-fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
+/// Who may call the CDS Hooks services.
+fn clients(settings: &Serve) -> Result<Option<Clients>, StartError> {
+    let Some(path) = &settings.clients else {
+        return Ok(None);
+    };
+    let wrong = |why: String| StartError::File {
+        what: "clients",
+        path: path.display().to_string(),
+        why,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    // Files of keys are named relative to the file that names them.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Clients::parse(&text, |file| std::fs::read(folder.join(file)))
+        .map(Some)
+        .map_err(|error| wrong(error.to_string()))
+}
+
+fn intake_settings(settings: &Serve) -> Result<intake::Settings, StartError> {
+    let (codes, code_map_fingerprint) = code_map(settings)?;
+    Ok(intake::Settings {
+        as_of: match settings.as_of {
+            AsOf::Received => intake::AsOf::Received,
+            AsOf::Sampled => intake::AsOf::Sampled,
+        },
+        organization: settings
+            .organization
+            .as_ref()
+            .map(|organization| (organization.system.clone(), organization.value.clone())),
+        snomed: settings.snomed,
+        insecure: settings.insecure,
+        write_observations: settings.write_observations,
+        codes: Arc::new(codes),
+        code_map_fingerprint,
+        receipt_retention: time::Duration::hours(i64::from(settings.receipt_retention)),
+        limits: tree::Limits {
+            entries: settings.limits.max_entries,
+            ..tree::Limits::default()
+        },
+    })
+}
+
+/// The site's code map and its fingerprint, if it has one.
+fn code_map(settings: &Serve) -> Result<(CodeMap, Option<String>), StartError> {
     let Some(path) = &settings.code_map else {
-        return Ok(CodeMap::default());
+        return Ok((CodeMap::default(), None));
     };
     let wrong = |why: String| StartError::File {
         what: "code map",
@@ -274,11 +371,16 @@ fn code_map(settings: &Serve) -> Result<CodeMap, StartError> {
         why,
     };
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    CodeMap::from_json(&path.display().to_string(), &bytes)
-        .map_err(|error| wrong(error.to_string()))
+    let codes = CodeMap::from_json(&path.display().to_string(), &bytes)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok((
+        codes,
+        Some(data_encoding::HEXLOWER.encode(&Sha256::digest(&bytes))),
+    ))
 }
 
-type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<TargetId>);
+/// Nothing to deliver to, or one FHIR server.
+type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<OutboxTarget>);
 
 async fn courier(
     settings: &Serve,
@@ -315,6 +417,11 @@ async fn courier(
         surroundings,
         Arc::clone(wake),
     );
+    let target = OutboxTarget {
+        id: target,
+        // Found out from its CapabilityStatement when it is first written to.
+        unwritable: Vec::new(),
+    };
     Ok((Some(courier), vec![target]))
 }
 
@@ -326,25 +433,25 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-/// SIGTERM, as containers and service managers send it, or Ctrl-C.
-async fn told_to_stop() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            // Without signals there is nobody to be told by.
-            return std::future::pending().await;
-        };
+/// SIGTERM, as containers and service managers send it, or Ctrl-C. Listens from now on, not only from
+/// when it is awaited.
+#[cfg(unix)]
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    {
+    })
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
         let _ = tokio::signal::ctrl_c().await;
-    }
+    })
 }

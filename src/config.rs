@@ -74,6 +74,9 @@ pub enum Command {
         after_help = "Example:\n  marrowflag deliveries list\n  marrowflag deliveries retry 17"
     )]
     Deliveries(Deliveries),
+    /// What clinicians did with the cards of CDS Hooks, rule by rule
+    #[command(after_help = "Example:\n  marrowflag feedback --format ndjson")]
+    Feedback(Feedback),
 }
 
 /// The time an assessment is made for.
@@ -101,6 +104,7 @@ pub struct Serve {
         long,
         env = "MARROWFLAG_DATABASE",
         default_value = "sqlite:marrowflag.db",
+        hide_env_values = true,
         value_name = "URL"
     )]
     pub database: Database,
@@ -131,9 +135,13 @@ pub struct Serve {
     /// Also write the derived grade of each blood line to the FHIR server
     #[arg(long, env = "MARROWFLAG_WRITE_OBSERVATIONS")]
     pub write_observations: bool,
-    /// Local codes to LOINC: a ConceptMap
+    /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
+    /// Who may call the CDS Hooks services, with their keys, FHIR servers and web pages (TOML);
+    /// the other doors do not ask yet
+    #[arg(long, env = "MARROWFLAG_CLIENTS", value_name = "FILE")]
+    pub clients: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are; see the README)
     #[arg(long, env = "MARROWFLAG_SNOMED")]
     pub snomed: bool,
@@ -160,10 +168,6 @@ pub struct Limits {
     #[arg(long, env = "MARROWFLAG_MAX_ENTRIES", default_value_t = 1000, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     pub max_entries: usize,
-    /// Patients of a Bundle
-    #[arg(long, env = "MARROWFLAG_MAX_PATIENTS", default_value_t = 200, value_name = "N",
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
-    pub max_patients: usize,
     /// Open connections
     #[arg(long, env = "MARROWFLAG_MAX_CONNECTIONS", default_value_t = 16_384, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
@@ -194,7 +198,6 @@ impl Default for Limits {
         Self {
             max_body: 8 << 20,
             max_entries: 1000,
-            max_patients: 200,
             max_connections: 16_384,
             max_inflight_bytes: 64 << 20,
             queue: 1024,
@@ -232,7 +235,7 @@ pub struct Assess {
     /// The time it is made for: an instant (2026-11-20T08:00:00Z) [default: the newest sample]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub as_of: Option<time::OffsetDateTime>,
-    /// Local codes to LOINC: a ConceptMap
+    /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are)
@@ -260,7 +263,7 @@ pub struct Read {
     /// How to answer
     #[arg(long, value_enum, default_value = "table")]
     pub format: ReadFormat,
-    /// Local codes to LOINC: a ConceptMap
+    /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
 }
@@ -307,6 +310,23 @@ pub enum ListFormat {
     Ndjson,
 }
 
+/// `marrowflag feedback`.
+#[derive(Debug, Args)]
+pub struct Feedback {
+    /// Where everything is kept
+    #[arg(
+        long,
+        env = "MARROWFLAG_DATABASE",
+        default_value = "sqlite:marrowflag.db",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub database: Database,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
+}
+
 /// `marrowflag deliveries`.
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {
@@ -317,10 +337,11 @@ pub enum Deliveries {
             long,
             env = "MARROWFLAG_DATABASE",
             default_value = "sqlite:marrowflag.db",
+            hide_env_values = true,
             value_name = "URL"
         )]
         database: Database,
-        /// Only those in this state: queued, later, in_flight, delivered, superseded, parked, discarded
+        /// Only those in this state: queued, later, `in_flight`, delivered, superseded, parked, discarded
         #[arg(long)]
         state: Option<String>,
         /// Only those to this FHIR server
@@ -339,6 +360,7 @@ pub enum Deliveries {
             long,
             env = "MARROWFLAG_DATABASE",
             default_value = "sqlite:marrowflag.db",
+            hide_env_values = true,
             value_name = "URL"
         )]
         database: Database,
@@ -376,6 +398,25 @@ pub enum Deliveries {
 pub enum Database {
     /// A SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(Address),
+}
+
+/// Where a database server is, with what logs in there: never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[address]")
+    }
 }
 
 impl std::str::FromStr for Database {
@@ -386,10 +427,10 @@ impl std::str::FromStr for Database {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(
                 path.strip_prefix("//").unwrap_or(path),
             ))),
-            Some(("postgres" | "postgresql", _)) => {
-                Err("PostgreSQL is not built into this version; use sqlite:FILE".to_owned())
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(Address(text.to_owned())))
             }
-            _ => Err("expected sqlite:FILE".to_owned()),
+            _ => Err("expected sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
         }
     }
 }
@@ -426,6 +467,12 @@ pub enum ConfigError {
          behind your own gateway, or say --insecure"
     )]
     Open(SocketAddr),
+    /// A database that several processes share, without the key that they must share too.
+    #[error(
+        "with postgres:// the identity key must be given by --identity-key-file, the same for every \
+         process on the database: 64 hex digits, as `openssl rand -hex 32` makes them"
+    )]
+    IdentityKey,
     /// A URL that cannot serve as a base.
     #[error("{0} must be an http or https URL without query, fragment and user name")]
     Url(&'static str),
@@ -444,6 +491,9 @@ impl Serve {
             if url.as_ref().is_some_and(|url| !is_plain_base(url)) {
                 return Err(ConfigError::Url(name));
             }
+        }
+        if matches!(self.database, Database::Postgres(_)) && self.identity_key_file.is_none() {
+            return Err(ConfigError::IdentityKey);
         }
         Ok(())
     }
@@ -536,7 +586,7 @@ mod tests {
         assert!(bytes("0").is_err());
         assert!(bytes("99999999999999999999").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
         assert!(duration("0s").is_err());
         assert!(duration("forever").is_err());
     }

@@ -37,7 +37,7 @@ struct Service {
     _directory: tempfile::TempDir,
 }
 
-fn service() -> Service {
+fn start() -> Service {
     let directory = tempfile::tempdir().unwrap();
     let options = Options::new(directory.path().join("test.db"), NOW, [7; 32]);
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&options).unwrap());
@@ -152,7 +152,7 @@ const MORNING: &str = "2026-11-20T08:00:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pancytopenia_becomes_a_flag_and_a_report() {
-    let service = service();
+    let service = start();
     let target = service
         .store
         .target("main", "http://fhir.test")
@@ -206,7 +206,7 @@ async fn a_pancytopenia_becomes_a_flag_and_a_report() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_again_changes_nothing() {
-    let service = service();
+    let service = start();
     let first = bundle("batch", pancytopenia("A1", MORNING));
     let receipt = service.post(&first).await.unwrap();
     let again = service.post(&first).await.unwrap();
@@ -236,7 +236,7 @@ async fn the_same_again_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_entry_costs_a_batch_itself_and_a_transaction_everything() {
-    let service = service();
+    let service = start();
     let mut resources = pancytopenia("A1", MORNING);
     resources[2]["status"] = json!("finished");
     let batch = service
@@ -252,7 +252,7 @@ async fn a_bad_entry_costs_a_batch_itself_and_a_transaction_everything() {
         EntryOutcome::Created { .. }
     ));
 
-    let other = service();
+    let other = start();
     let refused = other.post(&bundle("transaction", resources)).await;
     let Err(IntakeError::Refused { refusal, issues }) = refused else {
         panic!("{refused:?}");
@@ -270,7 +270,7 @@ async fn a_bad_entry_costs_a_batch_itself_and_a_transaction_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn single_results_are_put_read_and_withdrawn() {
-    let service = service();
+    let service = start();
     service
         .post(&bundle("batch", pancytopenia("A1", MORNING)))
         .await
@@ -356,8 +356,63 @@ async fn single_results_are_put_read_and_withdrawn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_rested_on_withdrawn_results_is_withdrawn() {
+    let service = start();
+    let mut resources = pancytopenia("A1", MORNING);
+    service
+        .post(&bundle("batch", resources.clone()))
+        .await
+        .unwrap();
+    for one in &mut resources[1..] {
+        one["status"] = json!("entered-in-error");
+    }
+    let receipt = service.post(&bundle("batch", resources)).await.unwrap();
+    assert!(
+        receipt.entries[1..]
+            .iter()
+            .all(|entry| matches!(entry.outcome, EntryOutcome::Ok { version: 2, .. }))
+    );
+    for kind in ["Flag", "DiagnosticReport"] {
+        let held = service.current(kind).await.remove(0);
+        assert_eq!(held["status"], json!("entered-in-error"), "{kind}");
+        // One count for both: what readers see as version is what targets see as revision.
+        assert_eq!(held["meta"]["versionId"], json!("2"), "{kind}");
+        let source = held["meta"]["source"].as_str().unwrap();
+        assert!(source.ends_with("/revision/2"), "{kind}: {source}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_arrival_changes_nothing() {
+    let mut ends = Vec::new();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let service = start();
+        let days = [
+            ("A1", "2026-09-01T08:00:00Z"),
+            ("A2", "2026-10-01T08:00:00Z"),
+            ("A3", "2026-11-20T08:00:00Z"),
+        ];
+        for position in order {
+            let (accession, at) = days[position];
+            let sent = bundle("batch", pancytopenia(accession, at));
+            service.post(&sent).await.unwrap();
+        }
+        let flag = service.current("Flag").await.remove(0);
+        ends.push((
+            flag["id"].clone(),
+            flag["status"].clone(),
+            flag["code"].clone(),
+            flag["period"]["start"].clone(),
+        ));
+    }
+    assert_eq!(ends[0], ends[1]);
+    assert_eq!(ends[0], ends[2]);
+    assert!(ends[0].3.as_str().unwrap().starts_with("2026-09-01"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_may_read_what_is_held() {
-    let service = service();
+    let service = start();
     let receipt = service
         .post(&bundle("batch", pancytopenia("A1", MORNING)))
         .await
@@ -387,7 +442,7 @@ async fn a_batch_may_read_what_is_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patient_is_found_by_what_the_sender_wrote() {
-    let service = service();
+    let service = start();
     let mut resources = pancytopenia("A1", MORNING);
     resources.remove(0);
     for one in &mut resources {
@@ -428,7 +483,7 @@ async fn a_patient_is_found_by_what_the_sender_wrote() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_fhir_is_refused_and_leaves_no_trace() {
-    let service = service();
+    let service = start();
     for body in [
         &b""[..],
         b"{",

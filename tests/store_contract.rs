@@ -826,6 +826,12 @@ mod contract {
         delete("c", &id, "another").receipt(&store).await;
         assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 1)));
         delete("d", &id, "default").receipt(&store).await;
+        // A late repeat does not bring back what its laboratory took back.
+        let repeat = sending("e")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        assert!(repeat.contains("Older"), "{repeat}");
         assert_eq!(
             timeline(&store, "p1").await,
             ["150 Final", "90 EnteredInError", "95 EnteredInError"]
@@ -846,6 +852,13 @@ mod contract {
             .unwrap()
             .unwrap();
         assert_eq!(before.body["status"], json!("final"));
+        // What was withdrawn by its id may be sent again.
+        let again = sending("f")
+            .of(&["p1"], vec![hb("3", 95)])
+            .receipt(&store)
+            .await;
+        assert!(again.contains("version: 3"), "{again}");
+        assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 3)));
     }
 
     pub(super) async fn an_id_given_by_put_is_known_and_may_change_patients(engine: &dyn Engine) {
@@ -918,6 +931,38 @@ mod contract {
         panel("b", &[("777-3", 201)]).receipt(&store).await;
         assert_eq!(timeline(&store, "p1").await, ["201 Final"]);
         assert_eq!(flag(&store, "p1").await, Some(("Inactive".to_owned(), 2)));
+    }
+
+    pub(super) async fn a_result_may_come_twice_in_one_submission(engine: &dyn Engine) {
+        let store = engine.open();
+        let twice = sending("a")
+            .of(&["p1"], vec![hb("1", 90), hb("1", 91)])
+            .receipt(&store)
+            .await;
+        assert!(
+            twice.contains("Created") && twice.contains("Updated"),
+            "{twice}"
+        );
+        // Unchanged at first, and then changed.
+        let again = sending("b")
+            .of(&["p1"], vec![hb("1", 91), hb("1", 92)])
+            .receipt(&store)
+            .await;
+        assert!(
+            again.contains("Unchanged") && again.contains("version: 3"),
+            "{again}"
+        );
+        assert_eq!(timeline(&store, "p1").await, ["92 Final"]);
+    }
+
+    pub(super) async fn receipts_are_forgotten_in_their_time(engine: &dyn Engine) {
+        let store = engine.open();
+        let send = || sending("a").of(&["p1"], vec![hb("1", 90)]);
+        send().receipt(&store).await;
+        assert_eq!(store.expire(NOW + Duration::hours(23)).await.unwrap(), 0);
+        assert_eq!(store.expire(NOW + Duration::hours(24)).await.unwrap(), 1);
+        assert_eq!(store.expire(NOW + Duration::hours(24)).await.unwrap(), 0);
+        assert!(send().receipt(&store).await.contains("Unchanged"));
     }
 
     pub(super) async fn everything_about_a_value_comes_back(engine: &dyn Engine) {
@@ -1489,6 +1534,8 @@ every_engine!(
     what_is_withdrawn_is_seen_as_withdrawn,
     an_id_given_by_put_is_known_and_may_change_patients,
     a_component_that_is_gone_is_not_used,
+    a_result_may_come_twice_in_one_submission,
+    receipts_are_forgotten_in_their_time,
     everything_about_a_value_comes_back,
     concurrent_senders_lose_nothing,
     a_panic_or_a_defect_costs_only_its_own_submission,
@@ -1581,7 +1628,7 @@ mod files {
             .unwrap()
             .execute_batch(
                 "PRAGMA journal_mode = DELETE; INSERT INTO schema_migration VALUES \
-                 (2, 'later', x'00', 0, '9.9.9')",
+                 (1000, 'later', x'00', 0, '9.9.9')",
             )
             .unwrap();
         refused(&std::fs::read(&newer).unwrap());

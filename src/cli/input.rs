@@ -64,32 +64,38 @@ pub(super) fn open(
     Ok((Source { documents }, checker, codes))
 }
 
-impl Source {
+/// Nobody else waits for a command: a Bundle may have as many entries as an array may have items.
+pub(super) fn limits() -> Limits {
+    let limits = Limits::default();
+    Limits {
+        entries: limits.items,
+        ..limits
+    }
+}
+
+impl Document {
+    /// The JSON.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The document as a tree. Not JSON: complains with an `OperationOutcome`.
-    pub(super) fn parse<'d>(&self, document: &'d Document) -> Result<Parsed<'d>, Exit> {
-        self.try_parse(document).map_err(|issue| {
+    pub(super) fn parsed(&self) -> Result<Parsed<'_>, Exit> {
+        self.try_parse().map_err(|issue| {
             complain(operation_outcome(&[issue]).to_string());
             Exit::Unreadable
         })
     }
 
     /// The document as a tree, or what is wrong with it.
-    pub(super) fn try_parse<'d>(&self, document: &'d Document) -> Result<Parsed<'d>, Issue> {
-        let limits = Limits {
-            // Nobody else waits for a command: it may take what one array may hold.
-            entries: Limits::default().items,
-            ..Limits::default()
-        };
-        tree::parse(&document.bytes, &limits).map_err(|broken| {
-            match document.broken_line(&limits) {
-                Some(issue) => issue,
-                None => broken.issue(),
-            }
+    pub(super) fn try_parse(&self) -> Result<Parsed<'_>, Issue> {
+        let limits = limits();
+        tree::parse(&self.bytes, &limits).map_err(|broken| match self.broken_line(&limits) {
+            Some(issue) => issue,
+            None => broken.issue(),
         })
     }
-}
 
-impl Document {
     /// What is wrong with the first line that is, when the document was made of lines.
     fn broken_line(&self, limits: &Limits) -> Option<Issue> {
         let inner = self
@@ -248,7 +254,7 @@ mod tests {
     fn a_broken_line_is_named() {
         let documents = of_lines(b"{\"resourceType\":\"Patient\"}\n\n{\"resourceType\":}\n");
         let source = Source { documents };
-        let issue = source.try_parse(&source.documents[0]).unwrap_err();
+        let issue = source.documents[0].try_parse().unwrap_err();
         assert!(issue.diagnostics.unwrap().starts_with("line 3, column"));
     }
 }

@@ -1,10 +1,12 @@
 //! The commands beside `serve`: what each prints, and how it ends.
 
-//mod assess;
+mod assess;
 mod deliveries;
+mod feedback;
 mod input;
-//mod read;
-//mod rules;
+mod look;
+mod read;
+mod rules;
 mod validate;
 
 use std::io::{self, Write};
@@ -58,10 +60,13 @@ impl Exit {
 pub async fn run(command: Command) -> Exit {
     match command {
         Command::Serve(_) => Exit::Usage,
-        Command::Assess(_) | Command::Read(_) => Exit::Bug,
+        Command::Assess(args) => assess::run(&args),
+        Command::Read(args) => read::run(&args),
         Command::Validate(args) => validate::run(&args),
-        Command::Rules(_) | Command::Profiles(_) => Exit::Bug,
+        Command::Rules(args) => rules::rules(&args),
+        Command::Profiles(args) => rules::profiles(&args),
         Command::Deliveries(args) => deliveries::run(args).await,
+        Command::Feedback(args) => feedback::run(&args).await,
     }
 }
 

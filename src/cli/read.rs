@@ -1,10 +1,6 @@
 //! `marrowflag read`: what was understood and what was not.
 
-use super::{
-    Exit, complain, input,
-    input::{Document, Source},
-    print,
-};
+use super::{Exit, complain, input, input::Document, print};
 use crate::{
     clinical::{decide, quality, timeline::Timeline},
     config::{Read, ReadFormat},
@@ -26,7 +22,7 @@ pub(super) fn run(args: &Read) -> Exit {
     };
     let mut rows = Vec::new();
     for document in &source.documents {
-        match rows_of(&source, document, &checker, &codes) {
+        match rows_of(document, &checker, &codes) {
             Ok(more) => rows.extend(more),
             Err(exit) => return exit,
         }
@@ -41,11 +37,18 @@ pub(super) fn run(args: &Read) -> Exit {
     ))
 }
 
-fn rows_of(source: &Source, document: &Document, checker: &Checker, codes: &CodeMap) -> Result<Vec<table::Row>, Exit> {
-    let parsed = source.parse(document)?;
+fn rows_of(
+    document: &Document,
+    checker: &Checker,
+    codes: &CodeMap,
+) -> Result<Vec<table::Row>, Exit> {
+    let parsed = document.parsed()?;
     let submission = checker.decode(&parsed, Release::R4, At::Command);
     let reading = reader::read(&submission, codes);
-    for issue in submission.all_issues().chain(reading.issues.iter().map(|(_, issue)| issue)) {
+    for issue in submission
+        .all_issues()
+        .chain(reading.issues.iter().map(|(_, issue)| issue))
+    {
         complain(input::line(issue));
     }
     let mut doubts = Vec::new();
@@ -62,8 +65,16 @@ fn rows_of(source: &Source, document: &Document, checker: &Checker, codes: &Code
 fn timeline(patient: &PatientReading) -> Timeline {
     Timeline {
         person: patient.person.clone().unwrap_or_default(),
-        measurements: patient.values.iter().filter_map(|value| value.measurement.clone()).collect(),
-        facts: patient.facts.iter().flat_map(|fact| fact.facts.iter().cloned()).collect(),
+        measurements: patient
+            .values
+            .iter()
+            .filter_map(|value| value.measurement.clone())
+            .collect(),
+        facts: patient
+            .facts
+            .iter()
+            .flat_map(|fact| fact.facts.iter().cloned())
+            .collect(),
         pregnancies: patient.pregnancies.clone(),
         inpatient: patient.inpatient,
     }

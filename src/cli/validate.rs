@@ -1,7 +1,5 @@
 //! `marrowflag validate`: against the base specification and our profiles.
 
-use serde_json::json;
-
 use super::{Exit, input, print};
 use crate::{
     config::Validate,
@@ -20,7 +18,7 @@ pub(super) fn run(args: &Validate) -> Exit {
             Err(exit) => return exit,
         };
         for document in &source.documents {
-            let issues = match source.try_parse(document) {
+            let issues = match document.try_parse() {
                 Ok(parsed) => checker
                     .decode(&parsed, Release::R4, At::Door)
                     .all_issues()
@@ -31,16 +29,7 @@ pub(super) fn run(args: &Validate) -> Exit {
             if issues.iter().any(Issue::is_error) {
                 exit = Exit::Failed;
             }
-            let outcome = if issues.is_empty() {
-                // An OperationOutcome has at least one issue.
-                json!({
-                    "resourceType": "OperationOutcome",
-                    "issue": [{ "severity": "information", "code": "informational", "details": { "text": "No problem found" } }]
-                })
-            } else {
-                operation_outcome(&issues)
-            };
-            let printed = print(format!("{outcome:#}\n"));
+            let printed = print(format!("{:#}\n", operation_outcome(&issues)));
             if printed != Exit::Done {
                 return printed;
             }

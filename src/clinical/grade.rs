@@ -14,7 +14,7 @@ use super::{
     },
     reference::{self, Group},
     specimen::{Reading, Specimen},
-    timeline::{Pregnancy, Sex, Timeline},
+    timeline::{Duffy, Pregnancy, Sex, Timeline},
     truth::Truth,
 };
 
@@ -222,6 +222,17 @@ pub fn masked(
     }
 }
 
+/// Duffy-null by typing, else by a coded Condition.
+fn duffy_null(timeline: &Timeline, specimen: &Specimen) -> bool {
+    match timeline.person.duffy {
+        Duffy::Null => true,
+        Duffy::Positive => false,
+        Duffy::Unknown => facts::at(timeline, specimen.at.instant)
+            .get("duffy_null")
+            .is_some_and(Truth::is_true),
+    }
+}
+
 /// Grades one lineage of a specimen by one of its readings.
 pub fn line(
     lineage: Lineage,
@@ -245,6 +256,7 @@ pub fn line(
     };
     let group = Group {
         person: &timeline.person,
+        duffy_null: lineage == Lineage::Neutrophil && duffy_null(timeline, specimen),
         pregnant: pregnant(timeline, specimen, Some(&ages), tuning),
     };
     let (mut mildest, mut worst) = (Grade::Critical, Grade::None);

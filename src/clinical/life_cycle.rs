@@ -69,6 +69,10 @@ pub fn limits() -> Vec<&'static Limit> {
 
 /// What one blood count said, as far as later ones need it.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one blood count"
+)]
 struct Step {
     at: SampleTime,
     urgency: Urgency,
@@ -92,6 +96,8 @@ struct Step {
     fever_with_low_anc: bool,
     counts: [Option<rust_decimal::Decimal>; 2],
     aplasia: u8,
+    /// When the first result of it was filed; `None`: now.
+    filed: Option<OffsetDateTime>,
 }
 
 impl Step {
@@ -170,6 +176,14 @@ impl Step {
                     Some("NSAA") => 1,
                     _ => 0,
                 }),
+            filed: context
+                .specimen
+                .members
+                .iter()
+                .filter_map(|member| context.timeline().measurements.get(*member))
+                .map(|measurement| measurement.filed_at)
+                .min_by_key(Option::is_some)
+                .flatten(),
         }
     }
 
@@ -420,10 +434,14 @@ fn escalates(finding: &Finding, step: &Step, before: Option<&Step>, tuning: &Tun
 }
 
 /// Decides what to write.
-pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) -> Decision {
-    let tuning = Tuning::none();
+pub fn decide(
+    timeline: &Timeline,
+    findings: &[Finding],
+    as_of: OffsetDateTime,
+    tuning: &Tuning,
+) -> Decision {
     let timeline = with_acknowledgements(timeline, findings);
-    let case = Case::new(&timeline, as_of, &tuning);
+    let case = Case::new(&timeline, as_of, tuning);
     let counts = case.blood_counts();
     let newest = newest_core(&timeline);
     // Loading history (`sampled`): the past is judged as if it had arrived in time.
@@ -433,8 +451,16 @@ pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) 
         .filter_map(|count| judge::judge(&case, *count, Question { as_of, staleness }))
         .collect();
     let steps: Vec<Step> = judgements.iter().map(Step::of).collect();
+<<<<<<< HEAD
     let walks = walk(&steps, &tuning);
+    let mut assessment = match judgements.last() {
+        Some(index) => decide::report(index, as_of),
+        None => decide::assess_case(&case, as_of),
+    };
+=======
+    let walks = walk(&steps, tuning);
     let mut assessment = decide::assess_case(&case, as_of);
+>>>>>>> wL
     let flags: Vec<FlagChange> = if timeline.person.deceased {
         deceased(&timeline, findings, as_of)
     } else {
@@ -443,7 +469,7 @@ pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) 
             .filter_map(|family| {
                 let stored = findings.iter().find(|finding| finding.family == family);
                 let walk = walks.get(at(family))?;
-                change(family, walk, stored, &steps, &timeline, as_of, &tuning)
+                change(family, walk, stored, &steps, &timeline, as_of, tuning)
             })
             .collect()
     };
@@ -698,7 +724,11 @@ fn open(
         return told(finding, "raised");
     };
     let before = steps.len().checked_sub(2).and_then(|last| steps.get(last));
-    let escalated = escalates(stored, index, before, tuning);
+    // What changed since the count before was told when this one was filed.
+    let untold = stored
+        .notified_at
+        .is_none_or(|notified| notified < index.filed.unwrap_or(as_of));
+    let escalated = escalates(stored, index, before.filter(|_| untold), tuning);
     let ended = stored
         .episode_end
         .map_or(stored.episode_start, |end| end.max(stored.episode_start));
@@ -745,6 +775,7 @@ fn open(
     };
     let acknowledged = stored.acknowledged.is_some_and(|(_, until)| as_of < until);
     let due = !acknowledged
+        && index.present.contains(&family)
         && stored
             .notified_at
             .is_none_or(|notified| as_of - notified >= quiet);

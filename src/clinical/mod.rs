@@ -25,6 +25,7 @@ pub mod quality;
 pub mod quantity;
 pub mod reference;
 pub mod rule;
+pub mod rule_book;
 pub mod safety;
 pub mod series;
 pub mod specimen;

@@ -54,6 +54,9 @@ ours!(RECOVERED_HB_DAYS, "recovered.hb_days", "60", "1", "d");
 ours!(RECOVERED_ARC, "recovered.arc", "75", "1", "10*9/L");
 ours!(RECOVERED_ARC_LOW, "recovered.arc_low", "25", "1", "10*9/L");
 ours!(RECOVERED_ANC_DAYS, "recovered.anc_days", "7", "1", "d");
+ours!(RESPONSE_DAYS, "response.days", "28", "1", "d");
+ours!(RESPONSE_PLT, "itp_response.plt", "30", "1", "10*9/L");
+ours!(GCSF_ACTS, "gcsf_refractory.from", "7", "1", "d");
 ours!(CYCLE_DAYS, "cycle.days", "365", "1", "d");
 ours!(CYCLE_GCSF, "cycle.after_gcsf", "7", "1", "d");
 ours!(CYCLE_GCSF_PEG, "cycle.after_gcsf_peg", "21", "1", "d");
@@ -129,8 +132,8 @@ pub fn limits() -> Vec<&'static Limit> {
         &FALLING_COUNT, &STABLE_ANC_LOW, &STABLE_ANC_HIGH, &STABLE_ANC_DAYS, &NORMAL_DAYS,
         &ONCE_ANC, &DEEP_ANC, &PAST_RESULTS, &PAST_DAYS, &BIRTH_ANC, &SIX_MONTHS, &THREE_YEARS,
         &BIRTH_PLT, &BIRTH_PLT_SPAN, &RECOVERED_PLT, &RECOVERED_PLT_LOW, &RECOVERED_PLT_DAYS,
-        &RECOVERED_HB_DAYS, &RECOVERED_ARC, &RECOVERED_ARC_LOW, &RECOVERED_ANC_DAYS, &CYCLE_DAYS,
-        &CYCLE_GCSF, &CYCLE_GCSF_PEG, &CYCLE_CHEMO, &LATE_DAYS,
+        &RECOVERED_HB_DAYS, &RECOVERED_ARC, &RECOVERED_ARC_LOW, &RECOVERED_ANC_DAYS, &RESPONSE_DAYS,
+        &RESPONSE_PLT, &GCSF_ACTS, &CYCLE_DAYS, &CYCLE_GCSF, &CYCLE_GCSF_PEG, &CYCLE_CHEMO, &LATE_DAYS,
         &LATE_ANC, &TIMING_FROM, &TIMING_TO, &MONO_DAYS, &MONO_OLD, &MONO_INFANT, &MONO_NEWBORN,
         &HBF_6, &HBF_12, &HBF_24, &FEVER_BEFORE, &FEVER_AFTER, &FEVER_AGAIN, &FEVER_ANC,
         &HEPATITIS_DAYS, &HEPATITIS_ALT, &FEVER_ONCE, &FEVER_TWICE, &RET_LOW, &RET_INADEQUATE,
@@ -168,10 +171,10 @@ pub fn persists(context: &Context<'_>, limit: &Limit, statement: impl Fn(usize) 
             None => {}
         }
     }
-    match run {
-        None if stopped => Truth::False,
-        _ if stopped => Truth::False,
-        _ => Truth::Unknown,
+    if stopped {
+        Truth::False
+    } else {
+        Truth::Unknown
     }
 }
 
@@ -329,6 +332,8 @@ pub fn token(context: &Context<'_>, token: &str) -> Answer {
         "onset_gt3y" => onset_gt3y(context),
         "plt_low_since_birth" => plt_low_since_birth(context),
         "plt_recovered" => plt_recovered(context),
+        "itp_response" => itp_response(context),
+        "gcsf_refractory" => gcsf_refractory(context),
         "recovered_hb" => recovered_or(context, recovered_hb),
         "recovered_anc" => recovered_or(context, recovered_anc),
         "recovered" => recovered(context),
@@ -690,6 +695,78 @@ fn plt_recovered(context: &Context<'_>) -> Answer {
     if hit { true.into() } else { Answer::NOT_SENT }
 }
 
+/// Platelets 30 and more, and doubled, within four weeks of immunoglobulin or a steroid.
+fn itp_response(context: &Context<'_>) -> Answer {
+    let tuning = context.tuning();
+    let all = results(context, Lineage::Platelet);
+    let window = days(&RESPONSE_DAYS, tuning);
+    let responded = ["ivig", "steroid"]
+        .iter()
+        .flat_map(|token| context.facts().of(token))
+        .filter(|fact| fact.truth.is_true())
+        .filter_map(|fact| fact.from)
+        .any(|start| {
+            let before = all.iter().rev().find(|result| result.at <= start);
+            let Some(before) = before.and_then(|result| result.reading.interval.as_exact()) else {
+                return false;
+            };
+            let Some(doubled) = before.checked_mul(Decimal::TWO) else {
+                return false;
+            };
+            let enough = doubled.max(tuning.value(&RESPONSE_PLT));
+            all.iter().any(|result| {
+                result.at > start
+                    && result.at - start <= window
+                    && is(result.reading, enough).is_false()
+                    && !facts::happened_between(
+                        context.timeline(),
+                        &["plt_transfusion"],
+                        start,
+                        result.at,
+                    )
+            })
+        });
+    if responded {
+        true.into()
+    } else {
+        Answer::NOT_SENT
+    }
+}
+
+/// Neutrophils below 0.5 before a growth factor and on every result one to four weeks after its
+/// start.
+fn gcsf_refractory(context: &Context<'_>) -> Answer {
+    let tuning = context.tuning();
+    let deep = tuning.value(&DEEP_ANC);
+    let all = results(context, Lineage::Neutrophil);
+    let first = ["gcsf", "gcsf_peg"]
+        .iter()
+        .flat_map(|token| context.facts().of(token))
+        .filter(|fact| fact.truth.is_true())
+        .filter_map(|fact| fact.from)
+        .min();
+    let Some(first) = first else {
+        return Answer::NOT_SENT;
+    };
+    let low_before = all
+        .iter()
+        .rev()
+        .find(|result| result.at <= first)
+        .is_some_and(|result| is(result.reading, deep).is_true());
+    let after: Vec<Truth> = all
+        .iter()
+        .filter(|result| {
+            let since = result.at - first;
+            since >= days(&GCSF_ACTS, tuning) && since <= days(&RESPONSE_DAYS, tuning)
+        })
+        .map(|result| is(result.reading, deep))
+        .collect();
+    if !low_before || after.is_empty() {
+        return Answer::NOT_SENT;
+    }
+    after.into_iter().fold(Truth::True, Truth::and).into()
+}
+
 /// Recovery as stated, else as the counts show it.
 fn recovered_or(context: &Context<'_>, shown: fn(&Context<'_>) -> bool) -> Answer {
     match context.facts().get("recovered") {
@@ -842,7 +919,7 @@ fn representative(interval: &Interval) -> Option<Decimal> {
 }
 
 fn cycle_token(context: &Context<'_>, token: &str) -> Answer {
-    let cycle = cycle(context);
+    let cycle = context.cycle();
     match token {
         "cycle_partial" => (cycle.status == cycle::Status::Partial).into(),
         "cycle_deep" => (cycle.deep > 0).into(),

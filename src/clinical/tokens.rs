@@ -362,6 +362,7 @@ impl Tokens {
         self.copy("cryptogenic_cirrhosis", "cirrhosis");
         self.copy("cirrhosis", "chronic_liver");
         self.copy("absent_radii_bilateral", "absent_radii");
+        self.copy("telomere_below_1", "telomere_below_10");
         self.copy("monosomy7", "mds_cytogenetics");
         self.high_steroid(facts, index);
         self.prior_disease(index);
@@ -1019,4 +1020,279 @@ fn birthday(birth: Option<BirthDate>, years: i32) -> Option<Date> {
     Date::from_calendar_date(year, month, day)
         .or_else(|_| Date::from_calendar_date(year, Month::March, 1))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::{Duration, macros::datetime};
+
+    use super::*;
+
+    const INDEX: OffsetDateTime = datetime!(2026-11-18 08:00 UTC);
+
+    fn at(days_before: i64) -> OffsetDateTime {
+        INDEX - Duration::days(days_before)
+    }
+
+    fn fact(token: &str, truth: Truth, from: Option<i64>, until: Option<i64>) -> Fact {
+        Fact {
+            token: token.into(),
+            truth,
+            from: from.map(at),
+            until: until.map(at),
+            filed_at: None,
+            source: Source::default(),
+        }
+    }
+
+    fn on(token: &str, days_before: i64) -> Fact {
+        fact(token, Truth::True, Some(days_before), Some(days_before))
+    }
+
+    fn tokens(facts: &[Fact]) -> Tokens {
+        Tokens::at(facts, &Person::default(), INDEX)
+    }
+
+    fn sent(facts: &[Fact], token: &str) -> Option<Truth> {
+        tokens(facts).get(token).map(|state| state.truth)
+    }
+
+    /// TRUE at the last day of a window, nothing the day after.
+    fn assert_window(base: &str, token: &str, last: i64) {
+        assert_eq!(
+            sent(&[on(base, last)], token),
+            Some(Truth::True),
+            "{base} {last} d before"
+        );
+        assert_eq!(
+            sent(&[on(base, last + 1)], token),
+            None,
+            "{base} {} d before",
+            last + 1
+        );
+    }
+
+    #[test]
+    fn windows_include_their_last_day() {
+        for (base, token, last) in [
+            ("chemo", "chemo_21", 21),
+            ("chemo", "chemo_42", 42),
+            ("rt", "rt_60", 60),
+            ("hsct", "hsct_28", 28),
+            ("hsct", "hsct_recent", 100),
+            ("gcsf", "gcsf_14", 14),
+            ("gcsf_peg", "gcsf_14", 21),
+            ("rbc_transfusion", "rbc_transfusion_120d", 120),
+            ("plt_transfusion", "plt_transfusion_3d", 3),
+            ("viral", "viral_recent", 42),
+            ("bacterial", "bacterial_recent", 42),
+            ("hepatitis", "hepatitis_recent", 180),
+            ("drug_high", "drug_high", 30),
+            ("drug_other@rituximab", "drug_other", 180),
+            ("esa", "esa", 30),
+            ("bm_hypocellular", "bm_hypocellular", 180),
+            ("dysplasia@marrow", "dysplasia", 180),
+            ("dat_positive", "dat_positive", 30),
+            ("bleeding", "bleeding", 7),
+            ("ebv@observed", "ebv", 42),
+        ] {
+            assert_window(base, token, last);
+        }
+    }
+
+    #[test]
+    fn exposures_of_a_year_ago_are_past() {
+        assert_eq!(sent(&[on("chemo", 364)], "chemo_past"), None);
+        assert_eq!(sent(&[on("chemo", 365)], "chemo_past"), Some(Truth::True));
+        assert_eq!(sent(&[on("rt", 365)], "chemo_past"), Some(Truth::True));
+        assert_eq!(sent(&[on("hsct", 100)], "post_hsct_status"), None);
+        assert_eq!(
+            sent(&[on("hsct", 101)], "post_hsct_status"),
+            Some(Truth::True)
+        );
+    }
+
+    #[test]
+    fn an_acute_event_counts_a_little_after_the_index_too() {
+        for (days, expected) in [(-2, Some(Truth::True)), (-3, None)] {
+            assert_eq!(sent(&[on("sepsis", days)], "sepsis"), expected, "{days}");
+        }
+        assert_eq!(sent(&[on("splenomegaly", -1)], "splenomegaly"), None);
+        assert_eq!(sent(&[on("chemo", -1)], "chemo_42"), None);
+    }
+
+    #[test]
+    fn without_a_date_a_base_token_decides_nothing() {
+        let undated = |token| fact(token, Truth::True, None, None);
+        assert_eq!(sent(&[undated("chemo")], "chemo_42"), Some(Truth::Unknown));
+        // A token of the rules is taken as stated.
+        assert_eq!(sent(&[undated("chemo_21")], "chemo_42"), Some(Truth::True));
+        assert_eq!(sent(&[undated("bleeding")], "bleeding"), Some(Truth::True));
+    }
+
+    #[test]
+    fn an_open_exposure_lasts_to_the_index() {
+        let open = fact("chemo", Truth::True, Some(300), None);
+        assert_eq!(sent(&[open], "chemo_21"), Some(Truth::True));
+    }
+
+    #[test]
+    fn some_drugs_count_only_after_a_while() {
+        let course = |from, until| fact("drug_other@longer10", Truth::True, Some(from), until);
+        assert_eq!(sent(&[course(11, None)], "drug_other"), Some(Truth::True));
+        assert_eq!(
+            sent(&[course(10, None)], "drug_other"),
+            Some(Truth::Unknown)
+        );
+        assert_eq!(
+            sent(&[course(20, Some(10))], "drug_other"),
+            Some(Truth::False)
+        );
+        assert_eq!(
+            sent(&[course(31, Some(20))], "drug_other"),
+            Some(Truth::True)
+        );
+        assert_eq!(sent(&[course(60, Some(31))], "drug_other"), None);
+    }
+
+    #[test]
+    fn a_film_belongs_to_its_specimen() {
+        let seen = |minutes| {
+            let mut fact = on("schistocytes", 0);
+            fact.from = fact.from.map(|from| from - Duration::minutes(minutes));
+            sent(&[fact], "schistocytes")
+        };
+        assert_eq!(seen(0), Some(Truth::True));
+        assert_eq!(seen(1), None);
+        let mut day_only = on("schistocytes", 0);
+        day_only.from = Some(datetime!(2026-11-18 00:00 UTC));
+        assert_eq!(sent(&[day_only], "schistocytes"), Some(Truth::True));
+    }
+
+    #[test]
+    fn of_several_examinations_the_newest_counts() {
+        let examined = |truth, days| fact("splenomegaly@observed", truth, Some(days), None);
+        assert_eq!(
+            sent(
+                &[examined(Truth::True, 90), examined(Truth::False, 1)],
+                "splenomegaly"
+            ),
+            Some(Truth::False)
+        );
+        // A diagnosis that stands is not withdrawn by an examination.
+        assert_eq!(
+            sent(
+                &[
+                    fact("splenomegaly", Truth::True, Some(90), None),
+                    examined(Truth::False, 1)
+                ],
+                "splenomegaly"
+            ),
+            Some(Truth::True)
+        );
+        let tested = |truth, days| fact("breakage_positive", truth, Some(days), None);
+        assert_eq!(
+            sent(
+                &[tested(Truth::True, 400), tested(Truth::False, 30)],
+                "breakage_positive"
+            ),
+            Some(Truth::False)
+        );
+    }
+
+    #[test]
+    fn what_a_donor_says_is_not_the_patient() {
+        let graft = on("hsct@allogeneic", 200);
+        let gene = |days| fact("gene:FANC", Truth::True, Some(days), None);
+        assert_eq!(
+            sent(&[graft.clone(), gene(100)], "gene:FANC"),
+            Some(Truth::Unknown)
+        );
+        assert_eq!(sent(&[graft, gene(300)], "gene:FANC"), Some(Truth::True));
+        let autologous = on("hsct@autologous", 200);
+        assert_eq!(
+            sent(&[autologous, gene(100)], "gene:FANC"),
+            Some(Truth::True)
+        );
+        let transfused = on("rbc_transfusion", 30);
+        let high = |days| fact("hbf_high", Truth::True, Some(days), None);
+        assert_eq!(
+            sent(&[transfused.clone(), high(10)], "hbf_high"),
+            Some(Truth::Unknown)
+        );
+        assert_eq!(sent(&[transfused, high(40)], "hbf_high"), Some(Truth::True));
+    }
+
+    #[test]
+    fn a_known_marrow_disease_came_before() {
+        let mds = |days| fact("dx:mds", Truth::True, Some(days), None);
+        assert_eq!(sent(&[mds(1)], "prior_mds"), Some(Truth::True));
+        assert_eq!(sent(&[mds(0)], "prior_mds"), Some(Truth::Unknown));
+        assert_eq!(
+            sent(&[fact("dx:itp", Truth::True, Some(90), None)], "prior_mds"),
+            None
+        );
+    }
+
+    #[test]
+    fn reserved_codes_wait_for_company() {
+        let unspecified = fact("leishmania@unspecified", Truth::True, Some(5), None);
+        assert_eq!(
+            sent(std::slice::from_ref(&unspecified), "leishmania"),
+            Some(Truth::Unknown)
+        );
+        let spleen = fact("splenomegaly", Truth::True, Some(5), None);
+        assert_eq!(
+            sent(&[unspecified, spleen], "leishmania"),
+            Some(Truth::True)
+        );
+        let swollen = fact("lymphoedema@unprovoked", Truth::True, Some(5), None);
+        assert_eq!(
+            sent(std::slice::from_ref(&swollen), "lymphoedema"),
+            Some(Truth::True)
+        );
+        assert_eq!(
+            sent(&[swollen, on("rt", 30)], "lymphoedema"),
+            Some(Truth::Unknown)
+        );
+    }
+
+    #[test]
+    fn reasons_to_be_quiet() {
+        let reasons = |facts: &[Fact]| quiet(facts, &tokens(facts), INDEX);
+        assert_eq!(reasons(&[]), Quiet::default());
+        assert!(reasons(&[on("chemo", 42)]).chemotherapy);
+        assert!(!reasons(&[on("chemo", 43)]).chemotherapy);
+        assert!(reasons(&[on("chemo_plan", 42)]).chemotherapy);
+        assert!(reasons(&[on("hsct", 100)]).transplant);
+        assert!(!reasons(&[fact("post_hsct_status", Truth::True, None, None)]).transplant);
+        let comfort = |until| fact("palliative", Truth::True, Some(20), until);
+        assert!(reasons(&[comfort(None)]).palliative);
+        assert!(!reasons(&[comfort(Some(1))]).palliative);
+        let dba = |token: &str| reasons(&[fact(token, Truth::True, Some(50), None)]).known_bmf;
+        assert_eq!(dba("dx:dba"), Some("dx:dba"));
+        assert_eq!(dba("dx:dba@D6101"), None);
+        assert_eq!(dba("dx:dba@text"), None);
+        assert_eq!(dba("dx:neutropenia"), None);
+    }
+
+    #[test]
+    fn one_token_is_answered_as_all_of_them() {
+        let facts = [
+            on("chemo", 10),
+            on("hsct@allogeneic", 90),
+            fact("cirrhosis", Truth::True, Some(400), None),
+            fact("hbf_high", Truth::True, Some(5), None),
+            on("rbc_transfusion", 20),
+        ];
+        let all = tokens(&facts);
+        for (token, state) in all.iter() {
+            let one = Tokens::one(token, &facts, &Person::default(), INDEX);
+            assert_eq!(one.as_ref(), Some(state), "{token}");
+        }
+        assert_eq!(
+            Tokens::one("bleeding", &facts, &Person::default(), INDEX),
+            None
+        );
+    }
 }

@@ -37,6 +37,8 @@ pub const IN_FLIGHT: usize = 8;
 const POLL: Duration = Duration::from_millis(500);
 /// How long to leave a store alone that gave an error.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often a settlement is tried: for a minute.
+const SETTLE_TRIES: u32 = 60;
 /// 403 for one patient is that patient's when another's write succeeded within this time.
 const OTHERS_PASS: time::Duration = time::Duration::minutes(10);
 
@@ -337,31 +339,43 @@ impl<O: Outbox> Courier<O> {
             millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "delivery tried"
         );
-        let mut result = self.outbox.settle(&leased, settlement).await;
-        if matches!(result, Ok(true)) && ends_hold {
-            result = self
-                .outbox
-                .end_hold(line.target, ended_at)
-                .await
-                .map(|()| true);
-        }
-        if matches!(result, Ok(true)) && !unpark.is_empty() {
-            let again = self.outbox.unpark(&unpark, ended_at).await;
-            result = again.map(|()| true);
-        }
-        match result {
-            Ok(true) => true,
+        match self.settle(&leased, settlement).await {
+            Ok(true) => {}
             Ok(false) => {
-                tracing::warn!(
-                    delivery = leased.delivery,
-                    "fenced: the lane has a new owner"
-                );
-                false
+                let delivery = leased.delivery;
+                tracing::warn!(delivery, "fenced: the lane has a new owner");
+                return false;
             }
             Err(error) => {
                 tracing::error!(delivery = leased.delivery, %error, "a delivery cannot be settled");
-                false
+                return false;
             }
+        }
+        // Should one of these fail, the next probe ends the hold, and an operator retries.
+        let mut afterwards = Ok(());
+        if ends_hold {
+            afterwards = self.outbox.end_hold(line.target, ended_at).await;
+        }
+        if !unpark.is_empty() {
+            afterwards = afterwards.and(self.outbox.unpark(&unpark, ended_at).await);
+        }
+        if let Err(error) = afterwards {
+            tracing::error!(target_id = line.target.0, %error, "the target's state cannot be kept");
+        }
+        true
+    }
+
+    /// Settles, and again while the store cannot keep anything: what is not settled keeps its lane
+    /// until the next start.
+    async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, O::Error> {
+        let mut tries = 0;
+        loop {
+            let result = self.outbox.settle(leased, settlement.clone()).await;
+            tries += 1;
+            if result.is_ok() || tries >= SETTLE_TRIES || self.stop.is_cancelled() {
+                return result;
+            }
+            tokio::time::sleep(STORE_PAUSE).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Floor 1, translation: FHIR in, FHIR out. No network, no database, no clock.
 
+pub mod cds;
 pub mod codes;
 pub mod dates;
 pub mod model;

@@ -50,6 +50,24 @@ impl Path {
         }
     }
 
+    /// The path as it is written in an expression, `.entry[3].resource`: as far as its names are
+    /// plain ones, so that nothing sent can stand in it.
+    pub fn dotted(&self) -> String {
+        let mut dotted = String::new();
+        for step in &self.0 {
+            match step {
+                Step::Name(name) if super::model::is_plain_name(name) => {
+                    let _ = write!(dotted, ".{name}");
+                }
+                Step::Name(_) => break,
+                Step::Index(index) => {
+                    let _ = write!(dotted, "[{index}]");
+                }
+            }
+        }
+        dotted
+    }
+
     /// The path as a JSON pointer.
     pub fn pointer(&self) -> String {
         let mut pointer = String::new();

@@ -42,6 +42,9 @@ pub const ALL: &[(&str, &str)] = schemas![
     "marrowflag-device",
     "assessment-provenance",
     "writeback-bundle",
+    "cds-request",
+    "cds-response",
+    "cds-feedback",
 ];
 
 /// Parts that profiles share, by the same pattern.
@@ -189,6 +192,20 @@ impl Profiles {
             Some(schema) => self.breaches(schema, model, resource, place, cap),
             None => Vec::new(),
         }
+    }
+
+    /// Breaches of one of our schemas by JSON that is not FHIR (CDS Hooks). The expression is the
+    /// path from `root` down.
+    pub fn check_json(&self, name: &str, root: &str, json: &Tree<'_>, cap: usize) -> Vec<Issue> {
+        let Some(schema) = self.ours.get(name) else {
+            return Vec::new();
+        };
+        schema
+            .iter_errors(json)
+            .flat_map(|error| self.translate(&error))
+            .take(cap)
+            .map(|(path, issue)| issue.at(format!("{root}{}", path.dotted())))
+            .collect()
     }
 
     /// Whether there is a profile of ours with this name.

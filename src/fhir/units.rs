@@ -205,7 +205,7 @@ fn normal(text: &str) -> String {
         .iter()
         .find_map(|sign| {
             let at = text.find(sign)?;
-            let sign_length = text[at..].chars().next()?.len_utf8();
+            let sign_length = text.get(at..)?.chars().next()?.len_utf8();
             let (before, rest) = (text.get(..at)?, text.get(at + sign_length..)?);
             // `10*10` is no multiplication sign before a power of ten.
             (!before.ends_with(|letter: char| letter.is_ascii_digit()))

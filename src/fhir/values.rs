@@ -332,7 +332,8 @@ pub fn convert(
     let to_canonical = |number: Decimal| {
         if understood.fahrenheit {
             // 5/9 is no finite decimal: the one factor that rounds (at the 28th digit).
-            (number - Decimal::from(32))
+            number
+                .checked_sub(Decimal::from(32))?
                 .checked_mul(Decimal::from(5))?
                 .checked_div(Decimal::from(9))
         } else {

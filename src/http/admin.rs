@@ -58,13 +58,14 @@ pub(super) async fn retry(id: Path<i64>, door: Data<Door>) -> Result<HttpRespons
         id: Some(*id),
         ..DeliveryFilter::default()
     };
-    match door.store.retry(filter, door.now()).await? {
-        0 => Err(not_parked(&door, *id).await?),
-        _ => Ok(answer::plain_json(
-            Success::Ok,
-            &json!({ "id": *id, "state": "later" }),
-        )),
+    if door.store.retry(filter, door.now()).await? == 0 {
+        return Err(not_parked(&door, *id).await?);
     }
+    door.wake.notify_one();
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "id": *id, "state": "later" }),
+    ))
 }
 
 /// `POST /admin/deliveries/{id}/discard`.

@@ -107,7 +107,7 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                     "type": "Observation",
                     "profile": "http://hl7.org/fhir/StructureDefinition/Observation",
                     "supportedProfile": [format!("{canonical}/StructureDefinition/blood-count-observation")],
-                    "interaction": interactions(&["create", "read", "update"]),
+                    "interaction": interactions(&["create", "read", "vread", "update"]),
                     "versioning": "versioned-update",
                     "readHistory": false,
                     "updateCreate": true,
@@ -118,7 +118,7 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                 {
                     "type": "Flag",
                     "supportedProfile": [format!("{canonical}/StructureDefinition/cytopenia-flag")],
-                    "interaction": interactions(&["read", "search-type"]),
+                    "interaction": interactions(&["read", "vread", "search-type"]),
                     "versioning": "versioned",
                     "readHistory": false,
                     "searchParam": [
@@ -131,7 +131,7 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                 {
                     "type": "DiagnosticReport",
                     "supportedProfile": [format!("{canonical}/StructureDefinition/cytopenia-report")],
-                    "interaction": interactions(&["read", "search-type"]),
+                    "interaction": interactions(&["read", "vread", "search-type"]),
                     "versioning": "versioned",
                     "readHistory": false,
                     "searchParam": [
@@ -142,8 +142,8 @@ fn document(base: &str, receipt_hours: u32) -> Value {
                         parameter("_lastUpdated", "date")
                     ]
                 },
-                { "type": "Provenance", "interaction": interactions(&["read"]), "versioning": "versioned" },
-                { "type": "Device", "interaction": interactions(&["read"]), "versioning": "versioned" }
+                { "type": "Provenance", "interaction": interactions(&["read", "vread"]), "versioning": "versioned" },
+                { "type": "Device", "interaction": interactions(&["read", "vread"]), "versioning": "versioned" }
             ],
             "interaction": interactions(&["transaction", "batch"]),
             "operation": [

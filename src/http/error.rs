@@ -63,6 +63,9 @@ pub(crate) enum Error {
     /// Somebody else's page asked for this.
     #[error("forbidden")]
     Forbidden(Issue),
+    /// Nobody we know, and not a word about why.
+    #[error("unauthorized")]
+    Unauthorized,
     /// Nothing is here.
     #[error("not found")]
     NotFound(Issue),
@@ -96,9 +99,6 @@ pub(crate) enum Error {
     /// Contradicts something newer.
     #[error("conflict")]
     Conflict(Vec<Issue>),
-    /// The same submission is still being worked on.
-    #[error("twin in flight")]
-    TwinInFlight,
     /// More than we can take right now; nothing was stored.
     #[error("overloaded: {limit}")]
     Overloaded {
@@ -127,6 +127,7 @@ impl Error {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Gone(_) => StatusCode::GONE,
             Self::Verb { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -136,7 +137,7 @@ impl Error {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AddressTooLong => StatusCode::URI_TOO_LONG,
             Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
-            Self::Conflict(_) | Self::TwinInFlight => StatusCode::CONFLICT,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Overloaded { .. } | Self::Deadline | Self::NoStore(_) | Self::Transient(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -160,14 +161,11 @@ impl Error {
                 "not-supported",
                 format!("this address does not take that verb; it takes {allow}"),
             )],
+            Self::Unauthorized => vec![Issue::error("login", "a valid token is needed")],
             Self::SlowBody => vec![Issue::error("timeout", "the body did not arrive in time")],
             Self::AddressTooLong => {
                 vec![Issue::error("too-long", "the address is longer than 8 KiB")]
             }
-            Self::TwinInFlight => vec![Issue::error(
-                "lock-error",
-                "the same submission is still being worked on; repeat it to get its answer",
-            )],
             Self::Overloaded { .. } => vec![Issue::error(
                 "throttled",
                 "more is waiting than can be taken now; nothing was stored, send it again",
@@ -197,7 +195,6 @@ impl Error {
 
     fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::TwinInFlight => Some(1),
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
             Self::Deadline | Self::Transient(_) => Some(5),
             Self::NoStore(_) => Some(30),
@@ -240,6 +237,9 @@ impl Error {
                 if let Ok(allow) = HeaderValue::from_str(allow) {
                     headers.insert(header::ALLOW, allow);
                 }
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::MediaType(_) => {
                 headers.insert(

@@ -29,7 +29,7 @@ const LOOKED_AT: usize = 10_000;
 /// Resources asked of the store at once.
 const CHUNK: usize = 500;
 
-/// `GET /fhir/{type}/{id}`.
+/// `GET /fhir/{type}/{id}` and `.../_history/{version}`.
 pub(super) async fn read(
     req: HttpRequest,
     wish: Wish,
@@ -39,17 +39,25 @@ pub(super) async fn read(
     let id = req.match_info().query("id");
     // The type is a pattern of the route, or written out in it.
     let kind = req.path().split('/').nth(2).unwrap_or_default();
-    let mut held = door.store.read(TENANT, kind, id, None).await?;
+    let version = match req.match_info().get("version") {
+        None => None,
+        Some(version) => match version.parse() {
+            Ok(version) => Some(version),
+            Err(_) => return Err(not_held()),
+        },
+    };
+    let mut held = door.store.read(TENANT, kind, id, version).await?;
     if held.is_none() && kind == "Observation" {
-        held = door.store.read_sent(TENANT, CLIENT, kind, id, None).await?;
+        held = door
+            .store
+            .read_sent(TENANT, CLIENT, kind, id, version)
+            .await?;
     }
     let Some(held) = held else {
-        return Err(Error::NotFound(Issue::error(
-            "not-found",
-            "nothing is held under this id",
-        )));
+        return Err(not_held());
     };
-    if kind == "Observation"
+    if version.is_none()
+        && kind == "Observation"
         && held.body.get("status").and_then(Value::as_str) == Some("entered-in-error")
     {
         return Err(Error::Gone(Issue::error(
@@ -58,6 +66,10 @@ pub(super) async fn read(
         )));
     }
     Ok(show(Success::Ok, &held, &wish))
+}
+
+fn not_held() -> Error {
+    Error::NotFound(Issue::error("not-found", "nothing is held under this id"))
 }
 
 /// A resource with its version in the headers.

@@ -21,7 +21,17 @@ pub(super) async fn ready(door: Data<Door>) -> Result<HttpResponse, Error> {
     if !door.store.ready() {
         return Err(Error::NoStore(None));
     }
-    Ok(answer::plain_json(Success::Ok, &json!({ "ready": true })))
+    let degraded: Vec<String> = door
+        .store
+        .targets()
+        .await?
+        .into_iter()
+        .filter_map(|target| Some(format!("{}: {}", target.name, target.hold?.0.as_str())))
+        .collect();
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "ready": true, "degraded": degraded }),
+    ))
 }
 
 /// `GET /version`.

@@ -9,7 +9,14 @@ use prometheus_client::{
 };
 use time::OffsetDateTime;
 
-use crate::store::reading::Figures;
+use crate::{
+    fhir::submission::Kind,
+    intake::{
+        IntakeError,
+        receipt::{EntryOutcome, Receipt},
+    },
+    store::reading::Figures,
+};
 
 /// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,6 +52,12 @@ pub(super) struct ResultLabels {
     pub(super) result: &'static str,
 }
 
+/// What became of a call of the CDS Hooks services, or of feedback.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CdsLabel {
+    event: &'static str,
+}
+
 /// Deliveries of a target in a state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeliveryLabels {
@@ -76,6 +89,7 @@ pub(super) struct Metrics {
     pub(super) submissions: Family<ResultLabels, Counter>,
     /// Entries of submissions.
     pub(super) entries: Family<ResultLabels, Counter>,
+    cds: Family<CdsLabel, Counter>,
     deliveries: Family<DeliveryLabels, Gauge>,
     oldest_due_seconds: Family<TargetLabel, Gauge>,
     queue_length: Gauge,
@@ -98,6 +112,12 @@ impl Default for Metrics {
         let refused = Family::<LimitLabel, Counter>::default();
         let submissions = Family::<ResultLabels, Counter>::default();
         let entries = Family::<ResultLabels, Counter>::default();
+        let cds = Family::<CdsLabel, Counter>::default();
+        registry.register(
+            "cds",
+            "Calls of the CDS Hooks services, and feedback, by what became of them",
+            cds.clone(),
+        );
         let deliveries = Family::<DeliveryLabels, Gauge>::default();
         let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
         let queue_length = Gauge::<i64, AtomicI64>::default();
@@ -172,6 +192,7 @@ impl Default for Metrics {
             refused,
             submissions,
             entries,
+            cds,
             deliveries,
             oldest_due_seconds,
             queue_length,
@@ -218,9 +239,58 @@ impl Metrics {
         self.wal_bytes.set(saturating(figures.wal_bytes));
     }
 
+    /// Counts a submission and its entries.
+    pub(super) fn count(&self, taken: &Result<Receipt, IntakeError>) {
+        let (kind, result) = match taken {
+            Ok(receipt) if receipt.replayed => (kind(receipt.kind), "replayed"),
+            Ok(receipt) => (kind(receipt.kind), "accepted"),
+            Err(IntakeError::Refused { .. }) => ("unknown", "refused"),
+            Err(IntakeError::Store(_)) => ("unknown", "failed"),
+        };
+        self.submissions
+            .get_or_create(&ResultLabels { kind, result })
+            .inc();
+        let entries = taken
+            .iter()
+            .filter(|receipt| !receipt.replayed)
+            .flat_map(|receipt| &receipt.entries);
+        for entry in entries {
+            let result = match entry.outcome {
+                EntryOutcome::Created { .. } => "created",
+                EntryOutcome::Ok { .. } => "held",
+                EntryOutcome::Accepted => "context",
+                EntryOutcome::NoContent => "withdrawn",
+                EntryOutcome::Refused(_) => "refused",
+                EntryOutcome::Look { .. } | EntryOutcome::Found(_) | EntryOutcome::Missing => {
+                    "read"
+                }
+            };
+            self.entries
+                .get_or_create(&ResultLabels { kind, result })
+                .inc();
+        }
+    }
+
+    /// Counts what became of a call of the CDS Hooks services.
+    pub(super) fn cds(&self, event: &'static str) {
+        self.cds.get_or_create(&CdsLabel { event }).inc();
+    }
+
     /// Counts a refusal by a limit.
     pub(super) fn refuse(&self, limit: &'static str) {
         self.refused.get_or_create(&LimitLabel { limit }).inc();
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Single => "single",
+        Kind::Batch => "batch",
+        Kind::Transaction => "transaction",
+        Kind::Collection => "collection",
+        Kind::Document => "document",
+        Kind::Message => "message",
+        Kind::Searchset | Kind::History | Kind::Response | Kind::Untyped => "other",
     }
 }
 

@@ -3,17 +3,21 @@
 mod admin;
 mod answer;
 mod body;
-//mod bundles;
+mod bundles;
 mod capability;
+mod cds_hooks;
+mod clients;
 mod console;
+mod cors;
 mod error;
 mod findings;
 mod health;
+mod jwt;
 mod metrics;
 mod negotiate;
-//mod observations;
-//mod operations;
-//mod render;
+mod observations;
+mod operations;
+mod render;
 mod route;
 mod search;
 mod trail;
@@ -28,11 +32,16 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use self::admin::{detail_json, summary_json};
+pub use self::{
+    admin::{detail_json, summary_json},
+    cds_hooks::{Model, Services, model},
+    clients::{Clients, ClientsError},
+};
 use self::{body::Budget, capability::Capability, metrics::Metrics, route::at};
-use crate::{fhir::submission::Checker, store::Store};
+use crate::{fhir::submission::Checker, intake::Intake, store::Store};
 
 /// Whose data everything is, as long as nobody is asked who they are.
 const TENANT: &str = "default";
@@ -57,6 +66,8 @@ pub struct Limits {
 
 /// What the door is built of.
 pub struct Parts {
+    /// Takes submissions.
+    pub intake: Arc<Intake>,
     /// Answers reads.
     pub store: Arc<dyn Store>,
     /// Checks what comes in.
@@ -69,18 +80,25 @@ pub struct Parts {
     pub limits: Limits,
     /// For how long a repeat is answered with its receipt.
     pub receipt_hours: u32,
+    /// Told when something may have to be delivered.
+    pub wake: Arc<Notify>,
     /// Set when the service is about to end.
     pub draining: CancellationToken,
+    /// The CDS Hooks services.
+    pub cds: Services,
 }
 
 /// State that every handler can reach.
 pub struct Door {
+    intake: Arc<Intake>,
     store: Arc<dyn Store>,
     checker: Arc<Checker>,
     clock: Clock,
     base: String,
     limits: Limits,
+    wake: Arc<Notify>,
     draining: CancellationToken,
+    cds: Services,
     budget: Budget,
     metrics: Arc<Metrics>,
     capability: Capability,
@@ -94,12 +112,15 @@ impl Door {
             budget: Budget::new(parts.limits.max_inflight_bytes, Arc::clone(&metrics)),
             capability: Capability::new(&parts.base, parts.receipt_hours),
             metrics,
+            intake: parts.intake,
             store: parts.store,
             checker: parts.checker,
             clock: parts.clock,
             base: parts.base,
             limits: parts.limits,
+            wake: parts.wake,
             draining: parts.draining,
+            cds: parts.cds,
         })
     }
 
@@ -130,29 +151,37 @@ pub fn app(
 fn routes(config: &mut ServiceConfig) {
     config
         // Interface engines (Mirth, Rhapsody, Cloverleaf ...): results in.
-        //.service(at("/fhir").post(bundles::submit).finish())
-        //.service(at("/fhir/").post(bundles::submit).finish())
-        //.service(at("/fhir/Observation").post(observations::create).finish())
-        .service(at("/fhir/Observation/{id}").get(findings::read).finish())
+        .service(at("/fhir").post(bundles::submit).finish())
+        .service(at("/fhir/").post(bundles::submit).finish())
+        // Test harnesses, quality assurance, clinicians' tools: nothing stored. Before the
+        // routes whose `{id}` would take the name of an operation.
+        .service(at("/fhir/$assess-cytopenia").post(operations::assess).finish())
+        .service(at("/fhir/{type}/$validate").post(operations::validate).finish())
+        // Single results.
+        .service(at("/fhir/Observation").post(observations::create).finish())
+        .service(at("/fhir/Observation/{id}").get(findings::read).put(observations::update).finish())
         // EHRs and whoever reads what was found.
         .service(at("/fhir/Flag").get(findings::search_flags).finish())
+        .service(at("/fhir/DiagnosticReport").get(findings::search_reports).finish())
+        .service(at("/fhir/{type:Flag|DiagnosticReport|Provenance|Device}/{id}").get(findings::read).finish())
         .service(
-            at("/fhir/DiagnosticReport")
-                .get(findings::search_reports)
-                .finish(),
-        )
-        .service(
-            at("/fhir/{type:Flag|DiagnosticReport|Provenance|Device}/{id}")
+            at("/fhir/{type:Observation|Flag|DiagnosticReport|Provenance|Device}/{id}/_history/{version}")
                 .get(findings::read)
                 .finish(),
         )
-        // Test harnesses, quality assurance, clinicians' tools: nothing stored.
-        //.service(at("/fhir/$assess-cytopenia").post(operations::assess).finish())
-        //.service(at("/fhir/{type}/$validate").post(operations::validate).finish())
         // FHIR clients, before anything else.
         .service(at("/fhir/metadata").get(capability::show).finish())
         // A frequent mistake, answered with the right address.
-        //.service(at("/fhir/Bundle").post(bundles::wrong_address).finish())
+        .service(at("/fhir/Bundle").post(bundles::wrong_address).finish())
+        // EHRs, while a clinician looks at a chart.
+        .service(at("/cds-services").get(cds_hooks::discover).options(cds_hooks::preflight).finish())
+        .service(at("/cds-services/{id}").post(cds_hooks::call).options(cds_hooks::preflight).finish())
+        .service(
+            at("/cds-services/{id}/feedback")
+                .post(cds_hooks::take_feedback)
+                .options(cds_hooks::preflight)
+                .finish(),
+        )
         // Kubernetes, Prometheus.
         .service(at("/livez").get(health::live).finish())
         .service(at("/readyz").get(health::ready).finish())
@@ -161,16 +190,8 @@ fn routes(config: &mut ServiceConfig) {
         // Operators, and `marrowflag deliveries`.
         .service(at("/admin/deliveries").get(admin::list).finish())
         .service(at("/admin/deliveries/{id}").get(admin::show).finish())
-        .service(
-            at("/admin/deliveries/{id}/retry")
-                .post(admin::retry)
-                .finish(),
-        )
-        .service(
-            at("/admin/deliveries/{id}/discard")
-                .post(admin::discard)
-                .finish(),
-        )
+        .service(at("/admin/deliveries/{id}/retry").post(admin::retry).finish())
+        .service(at("/admin/deliveries/{id}/discard").post(admin::discard).finish())
         // A newcomer with a browser.
         .service(at("/").get(console::page).finish())
         .service(at("/console.css").get(console::style).finish())

@@ -25,126 +25,94 @@ use crate::{
     fhir::outcome,
 };
 
-/// Words of an enumeration. Frozen: they stand in databases.
-type Words<T> = &'static [(T, &'static str)];
-
-const SEXES: Words<Sex> = &[
-    (Sex::Female, "female"),
-    (Sex::Male, "male"),
-    (Sex::Unknown, "unknown"),
-];
-const STATUSES: Words<Status> = &[
-    (Status::Preliminary, "preliminary"),
-    (Status::Final, "final"),
-    (Status::Amended, "amended"),
-    (Status::Corrected, "corrected"),
-    (Status::EnteredInError, "entered-in-error"),
-    (Status::NotEvaluated, "not-evaluated"),
-];
-const METHODS: Words<Method> = &[
-    (Method::Unspecified, ""),
-    (Method::Automated, "automated"),
-    (Method::Optical, "optical"),
-    (Method::Impedance, "impedance"),
-    (Method::Manual, "manual"),
-    (Method::Calculated, "calculated"),
-    (Method::BloodGas, "blood-gas"),
-    (Method::PointOfCare, "point-of-care"),
-];
-const DRAWS: Words<Draw> = &[
-    (Draw::Unspecified, ""),
-    (Draw::Venous, "venous"),
-    (Draw::Arterial, "arterial"),
-    (Draw::Capillary, "capillary"),
-];
-const INTERPRETATIONS: Words<Interpretation> = &[
-    (Interpretation::Critical, "critical"),
-    (Interpretation::Low, "low"),
-    (Interpretation::High, "high"),
-    (Interpretation::Normal, "normal"),
-    (Interpretation::Abnormal, "abnormal"),
-];
-const PROBLEMS: Words<SpecimenProblem> = &[
-    (SpecimenProblem::Clotted, "clotted"),
-    (SpecimenProblem::Haemolysed, "haemolysed"),
-    (SpecimenProblem::Lipaemic, "lipaemic"),
-    (SpecimenProblem::Diluted, "diluted"),
-    (SpecimenProblem::Insufficient, "insufficient"),
-    (SpecimenProblem::Aged, "aged"),
-    (SpecimenProblem::Clumped, "clumped"),
-];
-const TRUTHS: Words<Truth> = &[
-    (Truth::False, "no"),
-    (Truth::Unknown, "unknown"),
-    (Truth::True, "yes"),
-];
-const PRECISIONS: Words<Precision> = &[(Precision::Day, "day"), (Precision::Instant, "instant")];
-const GRADES: Words<Grade> = &[
-    (Grade::None, "none"),
-    (Grade::Mild, "mild"),
-    (Grade::Moderate, "moderate"),
-    (Grade::Severe, "severe"),
-    (Grade::VerySevere, "very-severe"),
-    (Grade::Critical, "critical"),
-];
-const FLAG_STATES: Words<FlagState> = &[
-    (FlagState::Active, "active"),
-    (FlagState::Inactive, "inactive"),
-    (FlagState::EnteredInError, "entered_in_error"),
-];
-const ACKNOWLEDGED: Words<Acknowledged> = &[
-    (Acknowledged::Known, "known"),
-    (Acknowledged::NotRelevant, "not-relevant"),
-    (Acknowledged::Other, "other"),
-];
-const DUFFY: Words<Duffy> = &[
-    (Duffy::Unknown, ""),
-    (Duffy::Null, "null"),
-    (Duffy::Positive, "positive"),
-];
-
-fn word_of<T: Copy + PartialEq>(words: Words<T>, value: T) -> &'static str {
-    words
-        .iter()
-        .find(|(one, _)| *one == value)
-        .map_or("", |(_, word)| word)
-}
-
-fn of_word<T: Copy>(words: Words<T>, word: &str) -> Option<T> {
-    words
-        .iter()
-        .find(|(_, one)| *one == word)
-        .map(|(value, _)| *value)
-}
-
-macro_rules! coded {
-    ($($type:ty, $words:ident, $to:ident, $from:ident, $what:literal;)*) => {
+/// Words of enumerations. Frozen: they stand in databases. A new variant does not compile until it
+/// has its word.
+macro_rules! words {
+    ($($type:ty, $to:ident, $from:ident, $what:literal: $($variant:path = $word:literal),+;)*) => {
         $(
             pub(crate) fn $to(value: $type) -> &'static str {
-                word_of($words, value)
+                match value {
+                    $($variant => $word,)+
+                }
             }
 
-            #[allow(dead_code, reason = "some words are only read, some only written")]
             pub(crate) fn $from(word: &str) -> Result<$type> {
-                of_word($words, word).ok_or(StoreError::Unreadable($what))
+                match word {
+                    $($word => Ok($variant),)+
+                    _ => Err(StoreError::Unreadable($what)),
+                }
             }
         )*
     };
 }
 
-coded! {
-    Sex, SEXES, sex_word, sex, "patient.sex";
-    Status, STATUSES, status_word, status, "observation.state";
-    Method, METHODS, method_word, method, "observation.detail";
-    Draw, DRAWS, draw_word, draw, "observation.detail";
-    Interpretation, INTERPRETATIONS, interpretation_word, interpretation, "observation.detail";
-    SpecimenProblem, PROBLEMS, problem_word, problem, "observation.detail";
-    Truth, TRUTHS, truth_word, truth, "fact.tokens";
-    Precision, PRECISIONS, precision_word, precision, "effective_precision";
-    Grade, GRADES, grade_word, grade, "finding.grade";
-    FlagState, FLAG_STATES, flag_state_word, flag_state, "finding.state";
-    Acknowledged, ACKNOWLEDGED, acknowledged_word, acknowledged, "finding.acknowledged_why";
-    Duffy, DUFFY, duffy_word, duffy, "patient.traits";
+words! {
+    Sex, sex_word, sex, "patient.sex":
+        Sex::Female = "female",
+        Sex::Male = "male",
+        Sex::Unknown = "unknown";
+    Status, status_word, status, "observation.state":
+        Status::Preliminary = "preliminary",
+        Status::Final = "final",
+        Status::Amended = "amended",
+        Status::Corrected = "corrected",
+        Status::EnteredInError = "entered-in-error",
+        Status::NotEvaluated = "not-evaluated";
+    Method, method_word, method, "observation.detail":
+        Method::Unspecified = "",
+        Method::Automated = "automated",
+        Method::Optical = "optical",
+        Method::Impedance = "impedance",
+        Method::Manual = "manual",
+        Method::Calculated = "calculated",
+        Method::BloodGas = "blood-gas",
+        Method::PointOfCare = "point-of-care";
+    Draw, draw_word, draw, "observation.detail":
+        Draw::Unspecified = "",
+        Draw::Venous = "venous",
+        Draw::Arterial = "arterial",
+        Draw::Capillary = "capillary";
+    Interpretation, interpretation_word, interpretation, "observation.detail":
+        Interpretation::Critical = "critical",
+        Interpretation::Low = "low",
+        Interpretation::High = "high",
+        Interpretation::Normal = "normal",
+        Interpretation::Abnormal = "abnormal";
+    SpecimenProblem, problem_word, problem, "observation.detail":
+        SpecimenProblem::Clotted = "clotted",
+        SpecimenProblem::Haemolysed = "haemolysed",
+        SpecimenProblem::Lipaemic = "lipaemic",
+        SpecimenProblem::Diluted = "diluted",
+        SpecimenProblem::Insufficient = "insufficient",
+        SpecimenProblem::Aged = "aged",
+        SpecimenProblem::Clumped = "clumped",
+        SpecimenProblem::Citrate = "citrate";
+    Truth, truth_word, truth, "fact.tokens":
+        Truth::False = "no",
+        Truth::Unknown = "unknown",
+        Truth::True = "yes";
+    Precision, precision_word, precision, "effective_precision":
+        Precision::Day = "day",
+        Precision::Instant = "instant";
+    Grade, grade_word, grade, "finding.grade":
+        Grade::None = "none",
+        Grade::Mild = "mild",
+        Grade::Moderate = "moderate",
+        Grade::Severe = "severe",
+        Grade::VerySevere = "very-severe",
+        Grade::Critical = "critical";
+    FlagState, flag_state_word, flag_state, "finding.state":
+        FlagState::Active = "active",
+        FlagState::Inactive = "inactive",
+        FlagState::EnteredInError = "entered_in_error";
+    Acknowledged, acknowledged_word, acknowledged, "finding.acknowledged_why":
+        Acknowledged::Known = "known",
+        Acknowledged::NotRelevant = "not-relevant",
+        Acknowledged::Other = "other";
+    Duffy, duffy_word, duffy, "patient.traits":
+        Duffy::Unknown = "",
+        Duffy::Null = "null",
+        Duffy::Positive = "positive";
 }
 
 /// U0 to U4 as a number, so that it sorts.
@@ -412,7 +380,7 @@ pub(crate) fn set_measurement_detail(measurement: &mut Measurement, text: &str) 
 /// A finding token in `fact.tokens`.
 #[derive(Serialize, Deserialize)]
 struct Token {
-    token: String,
+    name: String,
     truth: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     from: Option<(i64, i64)>,
@@ -429,7 +397,7 @@ pub(crate) fn tokens_text(facts: &[Fact]) -> Result<String> {
     let tokens: Vec<Token> = facts
         .iter()
         .map(|fact| Token {
-            token: fact.token.as_ref().to_owned(),
+            name: fact.token.as_ref().to_owned(),
             truth: truth_word(fact.truth).to_owned(),
             from: fact.from.map(time),
             until: fact.until.map(time),
@@ -451,7 +419,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Fact>> {
         .into_iter()
         .map(|one| {
             Ok(Fact {
-                token: Arc::from(one.token),
+                token: Arc::from(one.name),
                 truth: truth(&one.truth)?,
                 from: one.from.map(time).transpose()?,
                 until: one.until.map(time).transpose()?,
@@ -557,7 +525,7 @@ pub(crate) fn set_traits(person: &mut Person, text: &str) -> Result<Vec<Pregnanc
 }
 
 /// `mild,,severe`: grades of E, N, P.
-pub(crate) fn lineage_grades_text(grades: &[Option<Grade>; 3]) -> String {
+pub(crate) fn lineage_grades_text(grades: [Option<Grade>; 3]) -> String {
     grades.map(|grade| grade.map_or("", grade_word)).join(",")
 }
 

@@ -5,6 +5,7 @@
 //! ([`submission`] says with what), so that an engine only looks up and writes, and every engine
 //! passes the same tests.
 
+pub mod cards;
 mod codec;
 pub mod delivery;
 pub mod error;
@@ -159,6 +160,10 @@ pub trait Store: Send + Sync {
 
     /// Give a delivery up. `false`: there is none that could be given up.
     fn discard(&self, id: i64, now: OffsetDateTime) -> Pending<'_, bool>;
+
+    /// Forget receipts and attempts whose time is over, a few hundred at a time; how many. To be
+    /// called now and then, again at once while it finds something.
+    fn expire(&self, now: OffsetDateTime) -> Pending<'_, usize>;
 
     /// Figures for metrics.
     fn figures(&self) -> Pending<'_, Figures>;

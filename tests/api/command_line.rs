@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::app::{batch, fixture, haemoglobin, pancytopenia};
+use crate::app::{batch, fixture, haemoglobin, pancytopenia, patient};
 
 fn marrowflag(args: &[&str], input: Option<&str>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
@@ -70,7 +70,8 @@ fn assess_without_a_finding_writes_a_bundle_without_entries() {
         "{}",
         stderr(&output)
     );
-    let single = marrowflag(&["assess"], Some(&haemoglobin("p1", "14.0").to_string()));
+    let alone = batch(&[patient("p1"), haemoglobin("p1", "14.0")]);
+    let single = marrowflag(&["assess"], Some(&alone.to_string()));
     assert_eq!(single.status.code(), Some(0), "{}", stderr(&single));
     assert!(
         stderr(&single).contains("insufficient data"),
@@ -351,4 +352,65 @@ fn deliveries_are_listed_without_a_service() {
         !dir.path().join("m.db").exists(),
         "listing makes no database"
     );
+}
+
+#[tokio::test]
+async fn no_line_of_the_log_repeats_what_was_sent() {
+    use std::io::{BufRead as _, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            "trace",
+            "--database",
+        ])
+        .arg(format!("sqlite:{}", dir.path().join("m.db").display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let base = line.trim().rsplit(' ').next().unwrap().to_owned();
+    let client = reqwest::Client::builder().build().unwrap();
+    let mut results = pancytopenia("MarkedPatient");
+    results[1]["identifier"][0]["value"] = "MarkedResult".into();
+    results[2]["status"] = "MarkedStatus".into();
+    let whole = batch(&results).to_string();
+    for body in [whole.clone(), whole[..whole.len() - 5].to_owned()] {
+        client
+            .post(format!("{base}/fhir?x=MarkedQuery"))
+            .header("content-type", "application/fhir+json")
+            .header("x-marked", "MarkedHeader")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+    }
+    for path in [
+        "Flag?patient=MarkedPatient",
+        "Flag/MarkedId",
+        "Observation/MarkedId",
+        "MarkedType/1",
+    ] {
+        client
+            .get(format!("{base}/fhir/{path}"))
+            .send()
+            .await
+            .unwrap();
+    }
+    let killed = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let log = child.wait_with_output().unwrap().stderr;
+    let log = String::from_utf8(log).unwrap();
+    assert!(log.contains("answered"), "{log}");
+    assert!(!log.to_lowercase().contains("marked"), "{log}");
 }

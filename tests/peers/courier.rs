@@ -15,6 +15,7 @@ use marrowflag::{
         lease::{Leased, TargetId},
     },
 };
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -287,4 +288,48 @@ async fn it_runs_until_it_is_stopped_and_finishes_what_it_began() {
     let memory = run.outbox.0.lock().unwrap();
     assert_eq!(memory.deliveries[&4].classes, [Class::Unknown]);
     assert!(memory.deliveries.values().all(|entry| !entry.in_flight));
+}
+
+/// Forty patients, three revisions each, a third of the writes going wrong before or after they were
+/// stored: in the end the newest stands there, nothing was written twice, nothing went back.
+#[tokio::test]
+async fn one_effect_in_order_whatever_goes_wrong() {
+    let run = Run::start().await;
+    let mut random = StdRng::seed_from_u64(20_261_121);
+    let faults = (0..2000).map(|_| {
+        let stored = |then| Fault::Stored(Box::new(then));
+        match random.random_range(0..18) {
+            0 => stored(Fault::status(500)),
+            1 => stored(Fault::Reset),
+            2 => stored(Fault::Truncated),
+            3 => Fault::status(500),
+            4 => Fault::status(503),
+            5 => Fault::Reset,
+            _ => Fault::Fine,
+        }
+    });
+    run.hostile.script(On::Write, faults);
+    let revisions = ["first", "second", "third"];
+    for patient in 1..=40 {
+        for (number, text) in (0..).zip(revisions) {
+            let mrn = patient.to_string();
+            let items = vec![flag(&mrn, text, "active", text)];
+            let mut lease = leased(&mrn, items);
+            lease.patient.0 = patient;
+            run.outbox.put(patient * 10 + number, lease);
+        }
+    }
+    let mut settled = 0;
+    for _ in 0..2000 {
+        settled += run.deliver().await;
+        run.pass(60);
+    }
+    let failed = settled - 120;
+    assert!(failed > 20, "only {failed} attempts went wrong");
+    let truth = run.hostile.truth();
+    assert_eq!(truth.writes.len(), 120, "each revision was written once");
+    for patient in 1..=40 {
+        let (version, flag) = &truth.resources[&format!("Flag/mf-flag-{patient}")];
+        assert_eq!((*version, &flag["code"]["text"]), (3, &"third".into()));
+    }
 }

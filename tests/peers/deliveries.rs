@@ -1,7 +1,7 @@
 //! Deliveries to send, as the store would lease them, and an outbox in memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
@@ -254,18 +254,18 @@ impl Outbox for MemoryOutbox {
         limit: usize,
     ) -> Result<Vec<Leased>, Infallible> {
         let mut memory = self.0.lock().unwrap();
-        let mut busy: Vec<_> = memory
-            .deliveries
-            .values()
-            .filter(|entry| entry.in_flight)
-            .map(|entry| entry.lease.patient)
-            .collect();
         let mut leases = Vec::new();
+        let mut lanes = HashSet::new();
         for entry in memory.deliveries.values_mut() {
-            let open = entry.due_at.is_some_and(|at| at <= now);
-            if open && leases.len() < limit && !busy.contains(&entry.lease.patient) {
+            let Some(due_at) = entry.due_at else { continue };
+            let parked = matches!(entry.settled, Some(Next::Parked(_)));
+            if parked && due_at > now {
+                continue;
+            }
+            // Strictly in order within a lane: one that waits holds back those behind it.
+            let oldest = lanes.insert(entry.lease.patient);
+            if oldest && !entry.in_flight && due_at <= now && leases.len() < limit {
                 entry.in_flight = true;
-                busy.push(entry.lease.patient);
                 leases.push(entry.lease.clone());
             }
         }

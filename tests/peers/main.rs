@@ -12,5 +12,6 @@ mod courier;
 mod deliveries;
 mod engines;
 mod misbehaving;
+mod service;
 mod strategies;
 mod verdicts;

@@ -14,8 +14,6 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::deliveries::MRN;
-
 /// What goes wrong at one request.
 #[derive(Clone)]
 pub(crate) enum Fault {
@@ -408,12 +406,16 @@ impl Truth {
         ok(&json!({"resourceType": "Bundle", "type": "transaction-response", "entry": answers}))
     }
 
+    /// Everyone exists: as many as asked for carry the identifier.
     fn patients(&self, query: &str) -> Value {
-        let value = query.rsplit("%7C").next().unwrap_or_default();
+        let url = reqwest::Url::parse(&format!("http://localhost/?{query}")).unwrap();
+        let (_, identifier) = url.query_pairs().next().unwrap();
+        let (system, value) = identifier.split_once('|').unwrap();
         let entries: Vec<_> = (0..self.patients.unwrap_or(1))
             .map(|number| {
                 let id = format!("p{number}-{value}");
-                json!({"resource": {"resourceType": "Patient", "id": id, "identifier": [{"system": MRN, "value": value}]}})
+                let identifier = json!([{"system": system, "value": value}]);
+                json!({"resource": {"resourceType": "Patient", "id": id, "identifier": identifier}})
             })
             .collect();
         json!({"resourceType": "Bundle", "type": "searchset", "entry": entries})

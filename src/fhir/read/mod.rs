@@ -692,6 +692,11 @@ impl Reader {
             together::dysplasia_needs_company(patient);
             about::pregnancies(patient);
             together::count_once(patient);
+            for (entry, path) in together::add_excluded_bands(patient) {
+                let text = "the neutrophils leave out the bands; added";
+                let issue = Issue::usual("bands-excluded", text).at(path);
+                self.out.issues.push((entry, issue));
+            }
             for value in &mut patient.values {
                 if let Some(measurement) = &mut value.measurement {
                     measurement.source.handle = handle;

@@ -276,8 +276,17 @@ impl People {
             .identifier
             .take()
             .or_else(|| named.subject.identifier.clone());
-        if reading.person.is_none() {
-            reading.person = person();
+        if reading.person.as_ref().is_none_or(is_bare)
+            && let Some(found) = person()
+        {
+            let said = reading.person.take().unwrap_or_default();
+            reading.person = Some(Person {
+                gestation_weeks: said.gestation_weeks,
+                altitude_m: said.altitude_m,
+                smoking: said.smoking,
+                duffy: said.duffy,
+                ..found
+            });
         }
         reading
     }
@@ -348,6 +357,11 @@ pub(super) fn person(
     let entry = index.entry(found.entry)?;
     (found.tree.resource_type() == Some("Patient") && (found.contained || entry.refused.is_none()))
         .then(|| demographics(found.tree))
+}
+
+/// Known from Observations only: the Patient has not been found yet.
+fn is_bare(person: &Person) -> bool {
+    person.birth.is_none() && person.sex == Sex::Unknown && !person.deceased
 }
 
 fn demographics(patient: &Tree<'_>) -> Person {

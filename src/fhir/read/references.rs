@@ -87,7 +87,27 @@ impl<'s, 't> Index<'s, 't> {
             return Some(self.literal(from, literal));
         }
         let (system, value) = identifier(reference.get("identifier")?)?;
-        Some(Target::Identifier(system, value))
+        let here = ["Patient", "Specimen"]
+            .iter()
+            .find_map(|kind| self.identified(kind, &system, &value));
+        Some(match here {
+            Some(found) => Target::Here(found),
+            None => Target::Identifier(system, value),
+        })
+    }
+
+    /// The entry of a type that has this identifier.
+    fn identified(&self, kind: &str, system: &str, value: &str) -> Option<Found<'t>> {
+        let place = self.entries.iter().position(|entry| {
+            entry.resource.is_some_and(|resource| {
+                resource.resource_type() == Some(kind)
+                    && resource.items("identifier").iter().any(|known| {
+                        known.text("system").map(str::trim) == Some(system)
+                            && known.text("value").map(str::trim) == Some(value)
+                    })
+            })
+        })?;
+        self.found(place)
     }
 
     /// The resource that a literal reference of the entry at `from` leads to.
@@ -122,13 +142,15 @@ impl<'s, 't> Index<'s, 't> {
                 .and_then(|(_, places)| self.found(*places.first()?));
             return here.map_or(Target::Nowhere, Target::Here);
         }
+        // First: an identifier's system in the query has a scheme of its own.
+        if let Some((kind, query)) = reference.split_once('?')
+            && !kind.contains("://")
+        {
+            // Outside a transaction, or with other criteria, it names nothing.
+            return self.conditional(kind, query).unwrap_or(Target::Nowhere);
+        }
         if reference.contains("://") {
             return Target::Outside(reference.to_owned());
-        }
-        if let Some((kind, query)) = reference.split_once('?') {
-            return self
-                .conditional(kind, query)
-                .unwrap_or_else(|| Target::Outside(reference.to_owned()));
         }
         self.relative(from, reference)
             .map_or_else(|| Target::Outside(reference.to_owned()), Target::Here)
@@ -183,16 +205,7 @@ impl<'s, 't> Index<'s, 't> {
         }
         let (system, value) = query.strip_prefix("identifier=")?.split_once(['|'])?;
         let (system, value) = (percent_decoded(system)?, percent_decoded(value)?);
-        let here = self.entries.iter().enumerate().find(|(_, entry)| {
-            entry.resource.is_some_and(|resource| {
-                resource.resource_type() == Some(kind)
-                    && resource.items("identifier").iter().any(|known| {
-                        identifier(known)
-                            .is_some_and(|known| known == (system.clone(), value.clone()))
-                    })
-            })
-        });
-        Some(match here.and_then(|(place, _)| self.found(place)) {
+        Some(match self.identified(kind, &system, &value) {
             Some(found) => Target::Here(found),
             None => Target::Identifier(system, value),
         })

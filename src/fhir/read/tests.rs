@@ -172,10 +172,13 @@ fn a_logical_and_a_conditional_subject_are_identifiers() {
     };
     let mut logical = haemoglobin();
     logical["subject"] = json!({ "identifier": { "system": "urn:oid:1.2", "value": "1" } });
-    assert_eq!(only(&read(&bundle(&[logical.clone()]))).keys, [key.clone()]);
+    let alone = read(&bundle(std::slice::from_ref(&logical)));
+    assert_eq!(only(&alone).keys, [key.clone()]);
     // The same person by reference and by identifier is one patient.
-    let reading = read(&bundle(&[patient(), haemoglobin(), logical]));
+    let reading = read(&bundle(&[patient(), haemoglobin(), logical.clone()]));
     assert_eq!(only(&reading).values.len(), 2);
+    let reading = read(&bundle(&[logical, patient()]));
+    assert_eq!(only(&reading).person.as_ref().unwrap().sex, Sex::Male);
 
     let mut conditional = bundle(&[
         by("Patient?identifier=urn:oid:1.2%7C1"),
@@ -633,6 +636,37 @@ fn a_result_is_known_again_by_its_best_name() {
 }
 
 #[test]
+fn neutrophils_without_bands_are_seen_by_the_sum() {
+    let differential = |neutrophils: f64, bands: f64| {
+        let parts = [
+            ("770-8", neutrophils),
+            ("764-1", bands),
+            ("736-9", 40.0),
+            ("5905-5", 6.0),
+        ];
+        let reading = read(&bundle(
+            &parts.map(|(code, value)| result(code, value, "%")),
+        ));
+        let value = measurement(&reading, Analyte::NeutrophilPercent).value;
+        (
+            value.unwrap().as_exact().unwrap().to_string(),
+            words(&reading).len(),
+        )
+    };
+    assert_eq!(differential(42.0, 12.0), ("54".to_owned(), 1));
+    assert_eq!(
+        differential(54.0, 12.0),
+        ("54".to_owned(), 0),
+        "they are in it"
+    );
+    assert_eq!(
+        differential(52.0, 4.0),
+        ("52".to_owned(), 0),
+        "both sums are whole"
+    );
+}
+
+#[test]
 fn two_references_to_one_patient_are_one_even_when_seen_late() {
     let mut by_identifier = haemoglobin();
     by_identifier["subject"] = json!({ "identifier": { "system": "urn:oid:1.2", "value": "1" } });
@@ -659,6 +693,13 @@ fn nothing_that_is_sent_makes_the_reader_panic() {
         "subject": { "reference": "Patient/p1" }, "result": [{ "reference": "Observation/o1" }],
     });
     let whole = bundle(&[patient(), sent, report]);
+    let mut fever = result("8310-5", 38.5, "[degF]");
+    fever["valueQuantity"]["comparator"] = "<".into();
+    let mut whole = whole;
+    whole["entry"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "resource": fever }));
     let mut pointers = Vec::new();
     let mut open = vec![(String::new(), &whole)];
     while let Some((pointer, value)) = open.pop() {
@@ -693,6 +734,7 @@ fn nothing_that_is_sent_makes_the_reader_panic() {
         json!(-1),
         serde_json::from_str("1e999999999").unwrap(),
         serde_json::from_str(&huge).unwrap(),
+        serde_json::from_str("-70000000000000000000000000000").unwrap(),
         json!([[{}]]),
         json!({ "coding": 1 }),
     ];

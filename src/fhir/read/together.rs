@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{PatientReading, observation::SpecimenNote, quantity};
+use rust_decimal::Decimal;
+
+use super::{PatientReading, ReadValue, observation::SpecimenNote, quantity};
 use crate::clinical::{
     analyte::Analyte,
-    quantity::End,
+    quantity::{End, Interval},
     time::Precision,
     timeline::{Fact, Measurement, Reason, SpecimenProblem, Status},
     truth::Truth,
@@ -141,5 +143,81 @@ pub(super) fn count_once(patient: &mut PatientReading) {
         } else {
             seen.insert(same, value.path.clone());
         }
+    }
+}
+
+/// Whether `neut_pct` leaves out the bands is told by the sum of the differential only. Where it is
+/// 95 to 105 with the bands and not without them, they are added. Returns the values that changed.
+pub(super) fn add_excluded_bands(patient: &mut PatientReading) -> Vec<(usize, String)> {
+    let (low, high) = (Decimal::from(95), Decimal::from(105));
+    let whole = |sum: Decimal| sum >= low && sum <= high;
+    let mut changes = Vec::new();
+    for (place, value) in patient.values.iter().enumerate() {
+        let Some((neutrophils, count)) =
+            usable(value).filter(|(found, _)| found.analyte == Analyte::NeutrophilPercent)
+        else {
+            continue;
+        };
+        let companion = |analyte: Analyte| {
+            patient
+                .values
+                .iter()
+                .filter_map(usable)
+                .find(|(other, _)| {
+                    other.analyte == analyte && are_of_one_specimen(neutrophils, other)
+                })
+                .map(|(_, number)| number)
+        };
+        let (Some(bands), Some(lymphocytes), Some(monocytes)) = (
+            companion(Analyte::BandsPercent),
+            companion(Analyte::LymphocytePercent),
+            companion(Analyte::MonocytePercent),
+        ) else {
+            continue;
+        };
+        let others: Decimal = REST.iter().filter_map(|analyte| companion(*analyte)).sum();
+        let without = count + lymphocytes + monocytes + others;
+        if !whole(without) && whole(without + bands) {
+            changes.push((place, count + bands));
+        }
+    }
+    let mut told = Vec::new();
+    for (place, with_bands) in changes {
+        if let Some(value) = patient.values.get_mut(place)
+            && let Some(measurement) = &mut value.measurement
+        {
+            measurement.value = Some(Interval::exact(with_bands));
+            told.push((value.entry, format!("{}.value", value.path)));
+        }
+    }
+    told
+}
+
+/// The rest of a differential beside neutrophils, bands, lymphocytes and monocytes.
+const REST: &[Analyte] = &[
+    Analyte::EosinophilPercent,
+    Analyte::BasophilPercent,
+    Analyte::Blasts,
+    Analyte::PromyelocytePercent,
+    Analyte::MyelocytePercent,
+    Analyte::MetamyelocytePercent,
+    Analyte::AtypicalLymphocytesPercent,
+    Analyte::PlasmaPercent,
+    Analyte::OtherCellsPercent,
+    Analyte::OtherWhiteCellsPercent,
+];
+
+fn usable(value: &ReadValue) -> Option<(&Measurement, Decimal)> {
+    let measurement = value
+        .measurement
+        .as_ref()
+        .filter(|measurement| measurement.unusable.is_none())?;
+    Some((measurement, measurement.value?.as_exact()?))
+}
+
+fn are_of_one_specimen(one: &Measurement, two: &Measurement) -> bool {
+    match (&one.specimen, &two.specimen, &one.report, &two.report) {
+        (Some(one), Some(two), ..) | (_, _, Some(one), Some(two)) => one == two,
+        _ => one.at.is_some() && one.at == two.at,
     }
 }

@@ -93,8 +93,8 @@ fn html(base: &str, flags: &[HeldResource], figures: &Figures) -> String {
 <p>Reads blood counts as FHIR, assesses the patient's whole timeline against a cytopenia model, and describes
 suspected bone-marrow-failure patterns as <code>DiagnosticReport</code> and, where it deserves attention,
 <code>Flag</code>.</p>
-<p class="notice">Decision support for clinicians, whose basis they can review. It never diagnoses, and it is
-not a medical device. "Nothing found" never means that nothing is wrong.</p>
+<p class="notice">Decision support for clinicians, whose basis they can review. It never diagnoses, and it
+is not a medical device. "Nothing found" never means that nothing is wrong.</p>
 <h2>Send results</h2>
 <pre>curl -H 'Content-Type: application/fhir+json' --data-binary @bundle.json {base}/fhir</pre>
 <p>A Bundle of type batch, transaction, collection or document, or single results at
@@ -141,7 +141,8 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
         };
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            "<tr><td>{}<br><small>{}</small></td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            text("/code/coding/0/display"),
             text("/code/text"),
             text("/status"),
             text("/period/start"),

@@ -290,6 +290,7 @@ CREATE TABLE delivery_attempt (
   retry_after_ms bigint,
   reply text
 );
+CREATE INDEX delivery_attempt_by_end ON delivery_attempt (ended_at);
 CREATE INDEX delivery_attempt_by_delivery ON delivery_attempt (delivery_id, number);
 
 CREATE TABLE remote_resource (

@@ -14,7 +14,7 @@ use super::{
     connection::{
         AGAIN, Committed, Connection, Millis, Tried, Trouble, UNREACHABLE, column, pause,
     },
-    resolve::{self, KnownIds, resolve},
+    resolve::{self, resolve},
     rows,
 };
 use crate::{
@@ -188,8 +188,7 @@ async fn transact(connection: &Connection, incoming: &Incoming) -> Tried<Done> {
             receipt: plan.receipt,
         }));
     }
-    let ids = resolve::known_ids(incoming, &resolved);
-    write(connection, incoming, &plan, mark.inbox, &ids).await?;
+    write(connection, incoming, &plan, mark.inbox).await?;
     Ok(Done::Written {
         receipt: plan.receipt,
         mark,
@@ -351,13 +350,12 @@ async fn write(
     incoming: &Incoming,
     plan: &Plan,
     inbox: i64,
-    ids: &KnownIds<'_>,
 ) -> Tried<()> {
     let now = codec::millis(incoming.received_at);
     for patient in &plan.patients {
         rows::put_patient(connection, patient.patient, &patient.row, now).await?;
         write_timeline(connection, incoming, patient, inbox).await?;
-        resolve::put_aliases(connection, incoming, patient, ids).await?;
+        resolve::put_aliases(connection, incoming, patient).await?;
         for finding in &patient.findings {
             rows::put_finding(connection, patient.patient, finding, now).await?;
         }
@@ -632,4 +630,20 @@ pub(super) async fn close_if_empty(connection: &Connection, id: i64, now: i64) -
         )
         .await?;
     Ok(true)
+}
+
+/// Receipts and attempts whose time is over, at most so many; how many it were.
+pub(super) async fn expire(connection: &Connection, now: i64) -> Tried<usize> {
+    const RECEIPTS: &str = "UPDATE inbox SET receipt = NULL, idem_key = NULL, \
+         content_hash = NULL, envelope_key = NULL, envelope_detail = NULL, unchanged = NULL \
+         WHERE id IN (SELECT id FROM inbox WHERE receipt IS NOT NULL AND expires_at <= $1 \
+         LIMIT 500 FOR UPDATE SKIP LOCKED)";
+    const ATTEMPTS: &str = "DELETE FROM delivery_attempt WHERE id IN \
+         (SELECT id FROM delivery_attempt WHERE ended_at < $1 LIMIT 500 FOR UPDATE SKIP LOCKED)";
+    const KEPT: i64 = 30 * 24 * 3_600_000;
+    let receipts = connection.run(RECEIPTS, &[&Millis(now)]).await?;
+    let attempts = connection
+        .run(ATTEMPTS, &[&Millis(now.saturating_sub(KEPT))])
+        .await?;
+    Ok(usize::try_from(receipts.saturating_add(attempts)).unwrap_or(usize::MAX))
 }

@@ -4,8 +4,10 @@
 //! nor the beat that keeps our lanes.
 
 mod accept;
+mod cards;
 mod claim;
 mod connection;
+pub mod look;
 mod open;
 mod outbox;
 mod read;
@@ -437,6 +439,17 @@ impl Store for Postgres {
         self.spawn(async move {
             write(&shared.working, move |connection| {
                 Box::pin(outbox::discard(connection, id, now))
+            })
+            .await
+        })
+    }
+
+    fn expire(&self, now: OffsetDateTime) -> Pending<'_, usize> {
+        let shared = Arc::clone(&self.shared);
+        let now = codec::millis(now);
+        self.spawn(async move {
+            write(&shared.working, move |connection| {
+                Box::pin(accept::expire(connection, now))
             })
             .await
         })

@@ -17,7 +17,10 @@ use super::connection::{Millis, failure};
 use crate::store::{IdentityKey, codec, error::OpenError};
 
 /// Steps of the schema, in order; each is one transaction. Never change one that was released.
-const MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("0001_first.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("first", include_str!("0001_first.sql")),
+    ("cards", include_str!("0002_cards.sql")),
+];
 
 /// The first version that has everything we ask for.
 const OLDEST_SERVER: i32 = 140_000;

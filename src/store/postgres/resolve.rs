@@ -1,7 +1,5 @@
 //! Whom keys and ids lead to.
 
-use std::collections::HashSet;
-
 use super::{
     connection::{Connection, Tried, Trouble, bytes, column},
     rows,
@@ -173,14 +171,13 @@ pub(super) async fn held_versions(
         .collect::<Result<_>>()?)
 }
 
-/// Remember the ids that this submission gave by PUT. `known` led somewhere already.
+/// Remember the ids that this submission gave by PUT.
 pub(super) async fn put_aliases(
     connection: &Connection,
     incoming: &Incoming,
     plan: &PatientPlan,
-    known: &KnownIds<'_>,
 ) -> Tried<()> {
-    // The patient of one that was known is locked. One that was not, and now is, was given by
+    // The patient of one that was seen is locked. One that was not, and now is, was given by
     // another submission meanwhile, unless this one has it twice.
     const PUT: &str = "INSERT INTO observation_alias (tenant, client, kind, client_id, \
          patient_id, l3_key) VALUES ($1, $2, $3, $4, $5, $6) \
@@ -189,18 +186,18 @@ pub(super) async fn put_aliases(
          WHERE $7 OR observation_alias.xmin = pg_current_xact_id()::xid";
     let tenant = incoming.tenant.as_ref();
     let client = incoming.client.as_ref();
-    for (kind, id, result) in &plan.aliases {
+    for alias in &plan.aliases {
         let written = connection
             .run(
                 PUT,
                 &[
                     &tenant,
                     &client,
-                    kind,
-                    &rows::text(id),
+                    &alias.kind,
+                    &rows::text(&alias.client_id),
                     &plan.patient.0,
-                    &result.0.as_slice(),
-                    &known.contains(&(kind.as_str(), id.as_str())),
+                    &alias.result.0.as_slice(),
+                    &alias.seen.is_some(),
                 ],
             )
             .await?;
@@ -209,19 +206,4 @@ pub(super) async fn put_aliases(
         }
     }
     Ok(())
-}
-
-/// Type and id of what was PUT and led somewhere already.
-pub(super) type KnownIds<'a> = HashSet<(&'a str, &'a str)>;
-
-/// The ids of PUTs that were known.
-pub(super) fn known_ids<'a>(incoming: &'a Incoming, resolved: &Resolved) -> KnownIds<'a> {
-    incoming
-        .patients
-        .iter()
-        .zip(&resolved.aliases)
-        .flat_map(|(patient, aliases)| patient.resources.iter().zip(aliases))
-        .filter(|(_, alias)| alias.is_some())
-        .filter_map(|(resource, _)| Some((resource.kind.as_str(), resource.put_id.as_deref()?)))
-        .collect()
 }

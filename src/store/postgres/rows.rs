@@ -528,7 +528,7 @@ pub(super) async fn put_finding(
                 &codec::flag_state_word(finding.state),
                 &finding.slug,
                 &finding.grade.map(codec::grade_word),
-                &codec::lineage_grades_text(&finding.lineage_grades),
+                &codec::lineage_grades_text(finding.lineage_grades),
                 &codec::urgency_number(finding.urgency),
                 &Millis(codec::millis(finding.episode_start.instant)),
                 &codec::sample_detail(finding.episode_start),

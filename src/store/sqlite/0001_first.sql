@@ -291,6 +291,7 @@ CREATE TABLE delivery_attempt (
   retry_after_ms INTEGER,
   reply TEXT
 ) STRICT;
+CREATE INDEX delivery_attempt_by_end ON delivery_attempt (ended_at);
 CREATE INDEX delivery_attempt_by_delivery ON delivery_attempt (delivery_id, number);
 
 CREATE TABLE remote_resource (

@@ -411,6 +411,9 @@ fn write(
             return Ok(Written::Stale);
         }
         write_timeline(connection, incoming, patient, inbox)?;
+        if !write_aliases(connection, incoming, patient)? {
+            return Ok(Written::Stale);
+        }
         for finding in &patient.findings {
             rows::put_finding(connection, patient.patient, finding, now)?;
         }
@@ -494,8 +497,6 @@ fn write_timeline(
     const KEEP: &str = "INSERT OR IGNORE INTO observation_version SELECT * FROM observation \
          WHERE patient_id = ?1 AND l3_key = ?2";
     const REMOVE: &str = "DELETE FROM observation WHERE patient_id = ?1 AND l3_key = ?2";
-    const ALIAS: &str = "INSERT OR REPLACE INTO observation_alias (tenant, client, kind, \
-         client_id, patient_id, l3_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let patient = plan.patient;
     if let Some(body) = &plan.body {
         execute(
@@ -518,21 +519,33 @@ fn write_timeline(
             Change::PutFact(fact) => rows::put_fact(connection, patient, fact, filed_at)?,
         }
     }
-    for (kind, client_id, result) in &plan.aliases {
+    Ok(())
+}
+
+/// `false`: an id was given to something else meanwhile.
+fn write_aliases(connection: &Connection, incoming: &Incoming, plan: &PatientPlan) -> Result<bool> {
+    const ALIAS: &str = "INSERT OR REPLACE INTO observation_alias (tenant, client, kind, \
+         client_id, patient_id, l3_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (tenant, client) = (incoming.tenant.as_ref(), incoming.client.as_ref());
+    for alias in &plan.aliases {
+        let stands = sent_id(connection, tenant, client, &alias.kind, &alias.client_id)?;
+        if stands != alias.seen {
+            return Ok(false);
+        }
         execute(
             connection,
             ALIAS,
             params![
-                incoming.tenant.as_ref(),
-                incoming.client.as_ref(),
-                kind,
-                client_id,
-                patient.0,
-                result.0
+                tenant,
+                client,
+                alias.kind,
+                alias.client_id,
+                plan.patient.0,
+                alias.result.0
             ],
         )?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// `false`: a version was taken meanwhile.
@@ -697,4 +710,23 @@ pub(super) fn close_if_empty(connection: &Connection, id: i64, now: i64) -> Resu
         params![id, now],
     )?;
     Ok(true)
+}
+
+/// Receipts whose time is over, at most so many; how many it were.
+pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
+    const ATTEMPTS: i64 = 30 * 24 * 3_600_000;
+    let receipts = execute(
+        connection,
+        "UPDATE inbox SET receipt = NULL, idem_key = NULL, content_hash = NULL, \
+         envelope_key = NULL, envelope_detail = NULL, unchanged = NULL WHERE id IN \
+         (SELECT id FROM inbox WHERE receipt IS NOT NULL AND expires_at <= ?1 LIMIT 500)",
+        params![now],
+    )?;
+    let attempts = execute(
+        connection,
+        "DELETE FROM delivery_attempt WHERE id IN \
+         (SELECT id FROM delivery_attempt WHERE ended_at < ?1 LIMIT 500)",
+        params![now - ATTEMPTS],
+    )?;
+    Ok(receipts + attempts)
 }

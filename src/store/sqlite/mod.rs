@@ -1,6 +1,7 @@
 //! The embedded engine: one file, one writing thread, readers with connections of their own.
 
 mod accept;
+mod cards;
 pub mod look;
 mod open;
 mod outbox;
@@ -12,10 +13,11 @@ use std::{
     fs::File,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -44,6 +46,8 @@ use super::{
 
 /// Reads at the same time; more wait.
 const READERS: usize = 16;
+/// Time of one read; then it is interrupted.
+const READING: Duration = Duration::from_secs(5);
 
 /// A store in one file.
 pub struct Sqlite {
@@ -126,11 +130,7 @@ fn write_until_closed(
 
 impl Shared {
     fn queue(&self) -> Result<Queue> {
-        self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or(StoreError::Closed)
+        lock(&self.queue).clone().ok_or(StoreError::Closed)
     }
 
     /// A read on a connection of its own, off the caller's thread.
@@ -144,30 +144,34 @@ impl Shared {
             .await
             .map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(self);
-        let result = tokio::task::spawn_blocking(move || {
+        let handle = Arc::new(Mutex::new(None));
+        let interrupt = Arc::clone(&handle);
+        let mut task = tokio::task::spawn_blocking(move || {
             let connection = shared.reader()?;
+            *lock(&handle) = Some(connection.get_interrupt_handle());
             let result = in_snapshot(&connection, &shared, work);
+            *lock(&handle) = None;
             if result.is_ok() {
-                shared
-                    .readers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(connection);
+                lock(&shared.readers).push(connection);
             }
             result
-        })
-        .await
-        .unwrap_or(Err(StoreError::ModelPanicked));
+        });
+        // A reader that lives long keeps the log from being cut.
+        let finished = if let Ok(finished) = tokio::time::timeout(READING, &mut task).await {
+            finished
+        } else {
+            if let Some(handle) = lock(&interrupt).as_ref() {
+                handle.interrupt();
+            }
+            task.await
+        };
+        let result = finished.unwrap_or(Err(StoreError::ModelPanicked));
         drop(permit);
         result
     }
 
     fn reader(&self) -> Result<Connection> {
-        let idle = self
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = lock(&self.readers).pop();
         match idle {
             Some(connection) => Ok(connection),
             None => open::connect_reader(&self.path),
@@ -182,6 +186,11 @@ impl Shared {
         let answer = self.queue()?.run(work)?;
         answered(answer).await
     }
+}
+
+/// What is behind these locks is whole between two statements: a panic leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All reads of one piece of work see the same state.
@@ -368,6 +377,14 @@ impl Store for Sqlite {
         )
     }
 
+    fn expire(&self, now: OffsetDateTime) -> Pending<'_, usize> {
+        let now = codec::millis(now);
+        Box::pin(
+            self.shared
+                .write(move |connection| accept::expire(connection, now)),
+        )
+    }
+
     fn figures(&self) -> Pending<'_, Figures> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -387,12 +404,7 @@ impl Store for Sqlite {
 
     fn ready(&self) -> bool {
         let status = &self.shared.status;
-        let open = self
-            .shared
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some();
+        let open = lock(&self.shared.queue).is_some();
         open && status.ready.load(Ordering::Relaxed)
     }
 
@@ -402,24 +414,10 @@ impl Store for Sqlite {
 
     fn close(&self) -> Pending<'_, ()> {
         Box::pin(async move {
-            drop(
-                self.shared
-                    .queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take(),
-            );
+            drop(lock(&self.shared.queue).take());
             // Readers hold the log; without them it can be cut.
-            self.shared
-                .readers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
-            let writer = self
-                .writer
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            lock(&self.shared.readers).clear();
+            let writer = lock(&self.writer).take();
             if let Some(writer) = writer {
                 tokio::task::spawn_blocking(move || writer.join())
                     .await
@@ -428,25 +426,5 @@ impl Store for Sqlite {
             }
             Ok(())
         })
-    }
-}
-
-/// The outbox seen from beside: for commands that look while a service runs.
-pub struct Beside(Connection);
-
-impl Beside {
-    /// A connection that only reads, without the lock of the service.
-    pub fn open(path: &std::path::Path) -> Result<Self> {
-        open::connect_reader(path).map(Self)
-    }
-
-    /// As [`Store::deliveries`].
-    pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliverySummary>> {
-        outbox::list(&self.0, filter)
-    }
-
-    /// As [`Store::delivery`].
-    pub fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>> {
-        outbox::show(&self.0, id)
     }
 }

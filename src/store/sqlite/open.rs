@@ -26,7 +26,10 @@ use crate::store::{
 const APPLICATION: u32 = 0x6d72_7766;
 
 /// Steps of the schema, in order; each is one transaction. Never change one that was released.
-const MIGRATIONS: &[(&str, &str)] = &[("first", include_str!("0001_first.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("first", include_str!("0001_first.sql")),
+    ("cards", include_str!("0002_cards.sql")),
+];
 
 /// The write-ahead log of versions before this one can corrupt itself.
 const OLDEST_SQLITE: i32 = 3_051_003;

@@ -22,6 +22,10 @@ use crate::clinical::{
 pub(super) const DISK_FULL: &str = "the disk is full";
 
 /// What an error of the engine means. Its texts name tables and columns, never values.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
 pub(super) fn failure(error: rusqlite::Error) -> StoreError {
     let rusqlite::Error::SqliteFailure(code, _) = &error else {
         return StoreError::Unforeseen(error.to_string());
@@ -499,7 +503,7 @@ pub(super) fn put_finding(
             codec::flag_state_word(finding.state),
             finding.slug,
             finding.grade.map(codec::grade_word),
-            codec::lineage_grades_text(&finding.lineage_grades),
+            codec::lineage_grades_text(finding.lineage_grades),
             codec::urgency_number(finding.urgency),
             codec::millis(finding.episode_start.instant),
             codec::sample_detail(finding.episode_start),

@@ -353,3 +353,100 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<()> {
         Err(StoreError::Transient("a reader holds the log"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer on a file that may grow to so many pages.
+    fn start(pages: u32) -> (Queue, std::thread::JoinHandle<()>, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; CREATE TABLE instance (created_at INTEGER); \
+                 CREATE TABLE body (id INTEGER PRIMARY KEY, bytes BLOB); \
+                 PRAGMA max_page_count = {pages};"
+            ))
+            .unwrap();
+        let (queue, consumer) = Queue::new(1024, 64 << 20);
+        let wal = directory.path().join("test.db-wal");
+        let writer = std::thread::spawn(move || run(&connection, &consumer, &wal));
+        (queue, writer, directory)
+    }
+
+    fn insert(bytes: i64) -> impl FnOnce(&Connection) -> Result<i64> + Send {
+        move |connection| {
+            connection
+                .execute("INSERT INTO body (bytes) VALUES (zeroblob(?1))", [bytes])
+                .map_err(failure)?;
+            Ok(connection.last_insert_rowid())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_and_recovers() {
+        let (queue, writer, _directory) = start(40);
+        let submit = |bytes| queue.submit(1, insert(bytes)).unwrap().blocking_recv();
+        assert_eq!(submit(1_000), Ok(Ok(1)));
+        assert_eq!(submit(1_000_000), Ok(Err(StoreError::NoStore(DISK_FULL))));
+        assert!(!queue.status.ready.load(Ordering::Relaxed));
+        assert_eq!(*queue.status.fatal.borrow(), None);
+        // Someone made room.
+        let room = queue.run(|connection| {
+            connection
+                .execute_batch("PRAGMA max_page_count = 100000")
+                .map_err(failure)
+        });
+        assert_eq!(room.unwrap().blocking_recv(), Ok(Ok(())));
+        assert_eq!(submit(1_000_000), Ok(Ok(2)));
+        assert!(queue.status.ready.load(Ordering::Relaxed));
+        drop(queue);
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_failure_of_the_work_costs_only_the_work() {
+        let (queue, writer, _directory) = start(10_000);
+        let good = queue.submit(1, insert(10)).unwrap();
+        let bad = queue
+            .submit(1, |connection| {
+                insert(10)(connection)?;
+                Err::<(), _>(StoreError::Defect("test".to_owned()))
+            })
+            .unwrap();
+        let panics = queue
+            .submit(1, |connection| -> Result<()> {
+                insert(10)(connection)?;
+                panic!("on purpose")
+            })
+            .unwrap();
+        assert_eq!(good.blocking_recv(), Ok(Ok(1)));
+        assert_eq!(
+            bad.blocking_recv(),
+            Ok(Err(StoreError::Defect("test".to_owned())))
+        );
+        assert_eq!(panics.blocking_recv(), Ok(Err(StoreError::ModelPanicked)));
+        // Nothing of the two is there.
+        let next = queue.submit(1, insert(10)).unwrap();
+        assert_eq!(next.blocking_recv(), Ok(Ok(2)));
+        drop(queue);
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn the_queue_is_bounded_by_number_and_by_bytes() {
+        let (queue, consumer) = Queue::new(2, 1_000);
+        let submit = |bytes| queue.submit(bytes, |_| Ok(())).map(drop);
+        assert_eq!(submit(2_000), Err(StoreError::Busy));
+        assert_eq!(submit(600), Ok(()));
+        assert_eq!(submit(600), Err(StoreError::Busy));
+        assert_eq!(submit(100), Ok(()));
+        assert_eq!(submit(1), Err(StoreError::Busy));
+        // Our own work is never refused.
+        assert!(queue.run(|_| Ok(())).is_ok());
+        drop(consumer);
+        assert_eq!(queue.run(|_| Ok(())).map(drop), Err(StoreError::Closed));
+    }
+}

@@ -70,6 +70,36 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) {
     }
 }
 
+/// Groups of drugs (`chemo`, `drug_high`, `drug_other` ...) that a draft order is for. An order that
+/// is being written has no dates and no status yet: only its drug, dose and route count.
+pub(super) fn ordered_groups(reader: &Reader<'_, '_>) -> Vec<&'static str> {
+    let resource = reader.resource;
+    let route = Route::of(resource);
+    if route == Route::Local {
+        return Vec::new();
+    }
+    let mut groups = Vec::new();
+    for concept in concepts(reader) {
+        for hit in code::hits(concept, Use::Medication) {
+            let token = hit.row.token;
+            let high_dose = hit.row.when.contains(&Asked::HighDose);
+            let is_high = || {
+                route == Route::Vein
+                    || route == Route::Spine
+                    || daily_milligrams(resource).is_some_and(|dose| dose > METHOTREXATE_HIGH)
+            };
+            let means_it = hit.row.voice != Voice::Never
+                && (hit.says() || high_dose)
+                && !(is_local_atc(&hit) && token != "chemo")
+                && (!high_dose || is_high());
+            if means_it && !groups.contains(&token) {
+                groups.push(token);
+            }
+        }
+    }
+    groups
+}
+
 /// The drug of the resource: as a concept of its own, of the Medication it points at, or of that
 /// Medication's ingredients.
 fn concepts<'c, 't: 'c>(reader: &Reader<'c, 't>) -> Vec<&'c Tree<'c>> {

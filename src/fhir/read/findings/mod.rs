@@ -72,6 +72,18 @@ pub fn facts(resource: &Tree<'_>, resolve: Resolve<'_, '_>) -> (Vec<Fact>, Vec<I
     (reader.facts, reader.issues)
 }
 
+/// Groups of drugs that a draft order (`MedicationRequest` of a CDS Hooks call) is for, as the
+/// tokens of the table: `chemo`, `drug_high`, `drug_other` ...
+pub fn ordered_drugs(order: &Tree<'_>, resolve: Resolve<'_, '_>) -> Vec<&'static str> {
+    medication::ordered_groups(&Reader {
+        resource: order,
+        resolve,
+        source: Source::default(),
+        facts: Vec::new(),
+        issues: Vec::new(),
+    })
+}
+
 /// What reading one resource needs and yields.
 struct Reader<'r, 't> {
     resource: &'r Tree<'r>,

@@ -41,7 +41,9 @@ const LAST_MENSTRUAL_PERIOD: &str = "8665-2";
 /// Tests that are about being low, or inside the range.
 fn side(token: &str) -> Side {
     match token {
-        "blow" | "nklow" | "nk_absent" | "trec_absent" => Side::Low,
+        "blow" | "nklow" | "nk_absent" | "trec_absent" | "trypsinogen_low" | "isoamylase_low" => {
+            Side::Low
+        }
         "hbf_normal" => Side::Inside,
         _ => Side::High,
     }
@@ -107,9 +109,7 @@ pub(super) fn read_report(reader: &mut Reader<'_, '_>) {
     }
     if let Some(words) = report.text("conclusion") {
         result.words(reader, words, Use::Note);
-        if result.marrow {
-            result.words(reader, words, Use::Observation);
-        }
+        result.words(reader, words, Use::Observation);
     }
 }
 
@@ -211,9 +211,7 @@ impl Result {
             }
             if let Some(words) = part.text("valueString") {
                 self.words(reader, words, Use::Note);
-                if self.marrow {
-                    self.words(reader, words, Use::Observation);
-                }
+                self.words(reader, words, Use::Observation);
             }
         } else if loinc == Some("82810-3")
             && let Some(value) = part.get("valueCodeableConcept")
@@ -272,8 +270,12 @@ impl Result {
             }
             return;
         }
+        if hit.row.when.contains(&Asked::Done) && !value::has_words(part) {
+            return;
+        }
         let tested = hit.row.when.iter().find_map(|asked| match asked {
             Asked::Number(test) => Some(value::number_meets(part, test)),
+            Asked::Done => Some(Truth::True),
             _ => None,
         });
         let truth = tested
@@ -322,9 +324,18 @@ impl Result {
         }
     }
 
-    /// Phrases in a text.
+    /// Phrases in a result or conclusion: of films, marrow and tests that have no code. Signs and
+    /// diseases are not looked for there.
     fn words(&self, reader: &mut Reader<'_, '_>, words: &str, kind: Use) {
         for hit in code::by_text(words, kind) {
+            let of_a_test = hit.row.when.contains(&Asked::Marrow)
+                || matches!(
+                    tokens::span(hit.row.token),
+                    Span::Specimen | Span::Test { .. }
+                );
+            if !of_a_test {
+                continue;
+            }
             let truth = if hit.says() {
                 Truth::True
             } else {

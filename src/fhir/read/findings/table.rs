@@ -163,8 +163,10 @@ pub(super) enum Condition {
     Somatic,
     /// `vaf`: variant allele fraction of 2 % or more.
     AlleleFraction,
-    /// `number:>=6`, `number:<2.3`: the number beside the code.
+    /// `number:>=6`, `number:>3.5`, `number:<2.3`: the number beside the code.
     Number(&'static str),
+    /// `done`: any result in words says that it was done.
+    Done,
     /// `false`: a row that must not set its token says the opposite.
     Opposite,
 }
@@ -184,6 +186,7 @@ impl Condition {
                 "biallelic" => Self::Biallelic,
                 "somatic" => Self::Somatic,
                 "vaf" => Self::AlleleFraction,
+                "done" => Self::Done,
                 "false" => Self::Opposite,
                 _ => return None,
             },

@@ -13,6 +13,14 @@ pub(super) fn decimal(number: &Tree<'_>) -> Option<Decimal> {
         .or_else(|| Decimal::from_scientific(text).ok())
 }
 
+/// Whether there is a result in words, of any kind. A number under the code of an appearance is a
+/// mistake of the sender.
+pub(super) fn has_words(observation: &Tree<'_>) -> bool {
+    ["valueString", "valueCodeableConcept", "valueBoolean"]
+        .iter()
+        .any(|name| observation.get(name).is_some())
+}
+
 /// Which side of the laboratory's range the token means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -146,7 +154,7 @@ fn against_range(observation: &Tree<'_>, quantity: &Tree<'_>, side: Side) -> Tru
     }
 }
 
-/// A test like `>=6`, `<2.3` or `<224d` (days, weeks accepted) on the number sent.
+/// A test like `>=6`, `>3.5`, `<2.3` or `<224d` (days, weeks accepted) on the number sent.
 pub(super) fn number_meets(observation: &Tree<'_>, test: &str) -> Truth {
     let meets = || {
         let (test, in_days) = match test.strip_suffix('d') {
@@ -168,6 +176,8 @@ pub(super) fn number_meets(observation: &Tree<'_>, test: &str) -> Truth {
         };
         if let Some(limit) = test.strip_prefix(">=") {
             Some(value >= limit.parse::<Decimal>().ok()?)
+        } else if let Some(limit) = test.strip_prefix('>') {
+            Some(value > limit.parse::<Decimal>().ok()?)
         } else {
             Some(value < test.strip_prefix('<')?.parse::<Decimal>().ok()?)
         }

@@ -5,26 +5,36 @@
 //! [`Draft::finish`] number them, and writes the [`PatientPlan`]s in one transaction, provided
 //! that nothing it loaded has changed meanwhile ([`PatientPlan::seen_seq`]).
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+mod filing;
+mod group;
+mod person;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use time::OffsetDateTime;
+
+use self::{
+    filing::Filing,
+    person::{merge_names, merge_person},
+};
+pub(crate) use self::{
+    filing::{Change, NewAlias},
+    group::{Group, Resolved, group},
+};
 
 use super::{
     codec,
     error::{Result, StoreError},
-    keys::{Hash, ResultId, logical_id},
+    keys::{Hash, ResultId},
     lease::PatientId,
     reading::KnownPatient,
     submission::{
-        Case, Conclusion, EntryResult, HeldFinding, Incoming, IncomingPatient, IncomingResource,
-        Outcome, Output, PatientOutcome, Whose,
+        Case, Conclusion, EntryResult, HeldFinding, Incoming, IncomingPatient, Outcome, Output,
+        PatientOutcome, Whose,
     },
 };
 use crate::{
-    clinical::timeline::{Fact, Measurement, Person, Pregnancy, Status, Timeline},
+    clinical::timeline::{Fact, Measurement, Person, Pregnancy, Timeline},
     fhir::write::Resource,
 };
 
@@ -121,395 +131,6 @@ impl Known {
     }
 }
 
-/// Whom keys and ids lead to.
-pub(crate) struct Resolved {
-    /// Per patient, per key: the row it hits.
-    pub(crate) keys: Vec<Vec<Option<PatientId>>>,
-    /// Per patient, per resource: what its PUT id stands for already.
-    pub(crate) aliases: Vec<Vec<Option<(PatientId, ResultId)>>>,
-    /// Per withdrawal: the result meant.
-    pub(crate) withdrawals: Vec<Option<(PatientId, ResultId)>>,
-}
-
-/// One patient of the store, with what the submission does to it.
-#[derive(Debug, Default)]
-pub(crate) struct Group {
-    /// `None`: new.
-    pub(crate) place: Option<PatientId>,
-    /// Positions in [`Incoming::patients`].
-    pub(crate) members: Vec<usize>,
-    /// Withdrawals: entry, result, version it must have.
-    withdrawals: Vec<(Option<usize>, ResultId, Option<i64>)>,
-}
-
-/// Who is meant.
-pub(crate) struct Grouping {
-    pub(crate) groups: Vec<Group>,
-    /// What is decided already: ambiguous patients, withdrawals of nothing.
-    pub(crate) entries: Vec<(usize, EntryResult)>,
-}
-
-/// Bring together what belongs to one patient.
-pub(crate) fn group(incoming: &Incoming, resolved: &Resolved) -> Grouping {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut entries = Vec::new();
-    for (index, patient) in incoming.patients.iter().enumerate() {
-        let hits = resolved.keys.get(index).map_or(&[][..], Vec::as_slice);
-        let mut rows = hits.iter().flatten();
-        let place = rows.next().copied();
-        if rows.any(|row| Some(*row) != place) {
-            entries.extend(
-                patient
-                    .resources
-                    .iter()
-                    .map(|one| (one.entry, EntryResult::AmbiguousPatient)),
-            );
-            continue;
-        }
-        let position = groups.iter().position(|group| match place {
-            Some(_) => group.place == place,
-            // Two new patients that share a key are one.
-            None => {
-                group.place.is_none()
-                    && group
-                        .members
-                        .iter()
-                        .filter_map(|member| incoming.patients.get(*member))
-                        .any(|other| other.keys.iter().any(|key| patient.keys.contains(key)))
-            }
-        });
-        let known = position.and_then(|position| groups.get_mut(position));
-        match known {
-            Some(group) => group.members.push(index),
-            // A patient of whom nothing is filed, and nothing is known, leaves no trace.
-            None if place.is_none() && patient.resources.is_empty() => {}
-            None => groups.push(Group {
-                place,
-                members: vec![index],
-                withdrawals: Vec::new(),
-            }),
-        }
-        // A result that was PUT for another patient before leaves that patient.
-        for alias in resolved.aliases.get(index).into_iter().flatten() {
-            if let Some((other, result)) = alias
-                && Some(*other) != place
-            {
-                on_row(&mut groups, *other)
-                    .withdrawals
-                    .push((None, *result, None));
-            }
-        }
-    }
-    for (withdrawal, target) in incoming.withdrawals.iter().zip(&resolved.withdrawals) {
-        match target {
-            Some((patient, result)) => on_row(&mut groups, *patient).withdrawals.push((
-                Some(withdrawal.entry),
-                *result,
-                withdrawal.if_match,
-            )),
-            None if withdrawal.if_match.is_some() => {
-                entries.push((withdrawal.entry, EntryResult::VersionMismatch));
-            }
-            None => entries.push((withdrawal.entry, EntryResult::Withdrawn)),
-        }
-    }
-    Grouping { groups, entries }
-}
-
-fn on_row(groups: &mut Vec<Group>, row: PatientId) -> &mut Group {
-    let position = groups
-        .iter()
-        .position(|group| group.place == Some(row))
-        .unwrap_or_else(|| {
-            groups.push(Group {
-                place: Some(row),
-                ..Group::default()
-            });
-            groups.len() - 1
-        });
-    #[expect(clippy::indexing_slicing, reason = "found or pushed the line before")]
-    &mut groups[position]
-}
-
-/// A change of the timeline, in the order it is to be made.
-#[derive(Debug)]
-pub(crate) enum Change {
-    /// Keep the row that stands as an old version.
-    Keep(ResultId),
-    /// Remove it: a component that is no longer there.
-    Remove(ResultId),
-    /// Write it, over what stands.
-    Put(Box<StoredValue>),
-    /// Write a fact, over what stands.
-    PutFact(Box<StoredFact>),
-}
-
-/// The timeline while a submission is filed into it.
-struct Filing {
-    patient: PatientId,
-    seq: i64,
-    values: BTreeMap<ResultId, StoredValue>,
-    facts: BTreeMap<ResultId, StoredFact>,
-    changes: Vec<Change>,
-    lines: Vec<String>,
-    aliases: Vec<(String, String, ResultId)>,
-    entries: Vec<(usize, EntryResult)>,
-    unchanged: Vec<(ResultId, i64)>,
-    /// Entry and path of what is new, by its row.
-    origins: BTreeMap<ResultId, (usize, String)>,
-}
-
-/// What identifies the version held of a resource.
-struct Head {
-    version: i64,
-    content: [u8; 8],
-    status: String,
-    issued: Option<i64>,
-    source_version: Option<String>,
-    seq: i64,
-    ordinal: i64,
-}
-
-impl Filing {
-    fn head(&self, id: ResultId) -> Option<Head> {
-        if let Some(one) = self.values.get(&id) {
-            return Some(Head {
-                version: one.version,
-                content: one.content,
-                status: one.status.clone(),
-                issued: one.issued,
-                source_version: one.source_version.clone(),
-                seq: one.seq,
-                ordinal: one.ordinal,
-            });
-        }
-        self.facts.get(&id).map(|one| Head {
-            version: one.version,
-            content: one.content,
-            status: one.status.clone(),
-            issued: one.issued,
-            source_version: one.source_version.clone(),
-            seq: one.seq,
-            ordinal: one.ordinal,
-        })
-    }
-
-    /// Rows of the Observation that `head` is of.
-    fn rows(&self, head: &Head) -> Vec<ResultId> {
-        self.values
-            .values()
-            .filter(|one| one.seq == head.seq && one.ordinal == head.ordinal)
-            .map(|one| one.id)
-            .collect()
-    }
-
-    fn file(&mut self, resource: &IncomingResource, alias: Option<ResultId>) {
-        let id = alias.unwrap_or(resource.id);
-        let shown = resource
-            .put_id
-            .clone()
-            .unwrap_or_else(|| logical_id(self.patient, id));
-        let result = self.judge(resource, id, shown);
-        match &result {
-            EntryResult::Created { version, .. } | EntryResult::Updated { version, .. } => {
-                self.write(resource, id, *version);
-                if let (Some(put_id), None) = (&resource.put_id, alias) {
-                    self.aliases
-                        .push((resource.kind.clone(), put_id.clone(), id));
-                }
-            }
-            EntryResult::Unchanged { version, .. } => self.unchanged.push((id, *version)),
-            EntryResult::Older { .. }
-            | EntryResult::Withdrawn
-            | EntryResult::VersionMismatch
-            | EntryResult::AmbiguousPatient => {}
-        }
-        self.entries.push((resource.entry, result));
-    }
-
-    fn judge(&self, resource: &IncomingResource, id: ResultId, shown: String) -> EntryResult {
-        if let Some(held) = resource.unless_held
-            && let Some(head) = self.head(held)
-        {
-            return EntryResult::Unchanged {
-                id: logical_id(self.patient, held),
-                version: head.version,
-            };
-        }
-        let head = self.head(id);
-        if let Some(expected) = resource.if_match
-            && head.as_ref().map(|head| head.version) != Some(expected)
-        {
-            return EntryResult::VersionMismatch;
-        }
-        let Some(head) = head else {
-            return EntryResult::Created {
-                id: shown,
-                version: 1,
-            };
-        };
-        let version = head.version;
-        if head.content == resource.content || (resource.withdrawn && is_withdrawn(&head.status)) {
-            return EntryResult::Unchanged { id: shown, version };
-        }
-        if !resource.withdrawn && is_older(resource, &head) {
-            return EntryResult::Older { id: shown, version };
-        }
-        EntryResult::Updated {
-            id: shown,
-            version: version + 1,
-            changed_final: head.status == "final" && resource.status == "final",
-        }
-    }
-
-    fn write(&mut self, resource: &IncomingResource, id: ResultId, version: i64) {
-        let ordinal = i64::try_from(self.lines.len()).unwrap_or(i64::MAX);
-        self.lines.push(resource.text.clone());
-        let held_rows = self
-            .head(id)
-            .map(|head| self.rows(&head))
-            .unwrap_or_default();
-        let mut rows: Vec<(ResultId, Option<String>, Option<Measurement>)> = resource
-            .values
-            .iter()
-            .map(|value| {
-                let row = match &value.component {
-                    Some(code) => id.component(code),
-                    None => id,
-                };
-                self.origins
-                    .insert(row, (resource.entry, value.path.clone()));
-                (row, value.code.clone(), value.measurement.clone())
-            })
-            .collect();
-        if resource.withdrawn && !held_rows.is_empty() {
-            // A retraction need not repeat the value; what rested on it has to find it.
-            rows = held_rows
-                .iter()
-                .filter_map(|row| self.values.get(row))
-                .map(|held| (held.id, held.code.clone(), held.measurement.clone()))
-                .collect();
-        }
-        for row in &held_rows {
-            self.changes.push(Change::Keep(*row));
-            if !rows.iter().any(|(new, _, _)| new == row) {
-                self.changes.push(Change::Remove(*row));
-                self.values.remove(row);
-            }
-        }
-        let issued = resource.issued.map(codec::millis);
-        for (row, code, mut measurement) in rows {
-            if resource.withdrawn
-                && let Some(measurement) = &mut measurement
-            {
-                measurement.status = Status::EnteredInError;
-            }
-            let value = StoredValue {
-                id: row,
-                version,
-                content: resource.content,
-                status: resource.status.clone(),
-                issued,
-                source_version: resource.source_version.clone(),
-                seq: self.seq,
-                ordinal,
-                filed_at: None,
-                code,
-                measurement,
-            };
-            self.values.insert(row, value.clone());
-            self.changes.push(Change::Put(Box::new(value)));
-        }
-        if !resource.facts.is_empty() || resource.values.is_empty() || self.facts.contains_key(&id)
-        {
-            let fact = StoredFact {
-                id,
-                version,
-                content: resource.content,
-                kind: resource.kind.clone(),
-                status: resource.status.clone(),
-                issued,
-                source_version: resource.source_version.clone(),
-                facts: if resource.withdrawn {
-                    Vec::new()
-                } else {
-                    resource.facts.clone()
-                },
-                filed_at: None,
-                seq: self.seq,
-                ordinal,
-            };
-            self.facts.insert(id, fact.clone());
-            self.changes.push(Change::PutFact(Box::new(fact)));
-        }
-    }
-}
-
-impl Filing {
-    /// Withdraw what is held; the text of the version before stays what it was.
-    fn withdraw(&mut self, entry: Option<usize>, id: ResultId, if_match: Option<i64>) {
-        let head = self.head(id);
-        let result = if if_match.is_some() && head.as_ref().map(|head| head.version) != if_match {
-            EntryResult::VersionMismatch
-        } else {
-            EntryResult::Withdrawn
-        };
-        if result == EntryResult::Withdrawn
-            && let Some(head) = head
-            && !is_withdrawn(&head.status)
-        {
-            for row in self.rows(&head) {
-                let Some(held) = self.values.get_mut(&row) else {
-                    continue;
-                };
-                self.changes.push(Change::Keep(row));
-                held.version = head.version + 1;
-                WITHDRAWN.clone_into(&mut held.status);
-                if let Some(measurement) = &mut held.measurement {
-                    measurement.status = Status::EnteredInError;
-                }
-                self.changes.push(Change::Put(Box::new(held.clone())));
-            }
-            if let Some(fact) = self.facts.get_mut(&id) {
-                fact.version = head.version + 1;
-                WITHDRAWN.clone_into(&mut fact.status);
-                fact.facts.clear();
-                self.changes.push(Change::PutFact(Box::new(fact.clone())));
-            }
-        }
-        if let Some(entry) = entry {
-            self.entries.push((entry, result));
-        }
-    }
-}
-
-/// `status` of what is withdrawn.
-const WITHDRAWN: &str = "entered-in-error";
-
-fn is_withdrawn(status: &str) -> bool {
-    status == WITHDRAWN
-}
-
-/// Whether what came is an earlier state of what is held: by `issued`, else by version, else
-/// because a result does not become preliminary again.
-fn is_older(resource: &IncomingResource, held: &Head) -> bool {
-    if let (Some(issued), Some(held)) = (resource.issued.map(codec::millis), held.issued)
-        && issued != held
-    {
-        return issued < held;
-    }
-    let number = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<u64>().ok());
-    if let (Some(version), Some(held)) = (
-        number(&resource.source_version),
-        number(&held.source_version),
-    ) && version != held
-    {
-        return version < held;
-    }
-    let verified = |status: &str| matches!(status, "final" | "amended" | "corrected" | "appended");
-    verified(&held.status) && matches!(resource.status.as_str(), "registered" | "preliminary")
-}
-
 /// What is filed for one patient, assessed, and not yet numbered.
 pub(crate) struct Draft {
     pub(crate) patient: PatientId,
@@ -544,29 +165,16 @@ pub(crate) fn draft(
         None => new_row(&members)?,
     };
     row.seq += 1;
-    let mut filing = Filing {
-        patient: id,
-        seq: row.seq,
-        values: known.values.into_iter().map(|one| (one.id, one)).collect(),
-        facts: known.facts.into_iter().map(|one| (one.id, one)).collect(),
-        changes: Vec::new(),
-        lines: Vec::new(),
-        aliases: Vec::new(),
-        entries: Vec::new(),
-        unchanged: Vec::new(),
-        origins: BTreeMap::new(),
-    };
+    let mut filing = Filing::new(id, row.seq, known.values, known.facts);
     for (entry, result, if_match) in &group.withdrawals {
         filing.withdraw(*entry, *result, *if_match);
     }
     for (member, patient) in &members {
         let aliases = resolved.aliases.get(*member);
         for (position, resource) in patient.resources.iter().enumerate() {
-            let alias = aliases
-                .and_then(|aliases| aliases.get(position).copied().flatten())
-                .filter(|(owner, _)| Some(*owner) == group.place)
-                .map(|(_, result)| result);
-            filing.file(resource, alias);
+            let seen = aliases.and_then(|aliases| aliases.get(position).copied().flatten());
+            let own = seen.is_some_and(|(owner, _)| Some(owner) == group.place);
+            filing.file(resource, seen, own);
         }
     }
     let mut row_changed = seen_seq.is_none();
@@ -629,74 +237,6 @@ pub(crate) fn new_keys(incoming: &Incoming, resolved: &Resolved, group: &Group) 
         }
     }
     keys
-}
-
-/// What the submission says about the person wins; what it leaves out stays. `true`: changed.
-fn merge_person(row: &mut PatientRow, patient: &IncomingPatient) -> bool {
-    let mut changed = false;
-    if let Some(new) = &patient.person {
-        let held = &row.person;
-        let merged = Person {
-            birth: new.birth.or(held.birth),
-            sex: match new.sex {
-                crate::clinical::timeline::Sex::Unknown => held.sex,
-                sent => sent,
-            },
-            gestation_weeks: new.gestation_weeks.or(held.gestation_weeks),
-            altitude_m: new.altitude_m.or(held.altitude_m),
-            smoking: match new.smoking {
-                crate::clinical::timeline::Smoking::Unknown => held.smoking,
-                sent => sent,
-            },
-            duffy: match new.duffy {
-                crate::clinical::timeline::Duffy::Unknown => held.duffy,
-                sent => sent,
-            },
-            // The latest Patient decides: one declared dead by mistake must get Flags again.
-            deceased: new.deceased,
-            deceased_at: new.deceased_at,
-        };
-        if merged != row.person {
-            row.person = merged;
-            changed = true;
-        }
-    }
-    for pregnancy in &patient.pregnancies {
-        match row
-            .pregnancies
-            .iter_mut()
-            .find(|held| held.from == pregnancy.from)
-        {
-            Some(held) if held == pregnancy => {}
-            Some(held) => {
-                *held = *pregnancy;
-                changed = true;
-            }
-            None => {
-                row.pregnancies.push(*pregnancy);
-                changed = true;
-            }
-        }
-    }
-    changed
-}
-
-/// How many names of a patient are kept to look for it on a target.
-const MAX_NAMES: usize = 32;
-
-fn merge_names(row: &mut PatientRow, patient: &IncomingPatient) -> bool {
-    let before = (row.identifiers.len(), row.references.len());
-    for one in &patient.identifiers {
-        if !row.identifiers.contains(one) && row.identifiers.len() < MAX_NAMES {
-            row.identifiers.push(one.clone());
-        }
-    }
-    for one in &patient.references {
-        if !row.references.contains(one) && row.references.len() < MAX_NAMES {
-            row.references.push(one.clone());
-        }
-    }
-    before != (row.identifiers.len(), row.references.len())
 }
 
 impl Draft {
@@ -767,9 +307,10 @@ impl Draft {
             seen_seq: self.seen_seq,
             new_keys: self.new_keys,
             row: self.row,
-            body: match self.filing.lines.is_empty() {
-                true => None,
-                false => Some(codec::compress(self.filing.lines.join("\n").as_bytes())?),
+            body: if self.filing.lines.is_empty() {
+                None
+            } else {
+                Some(codec::compress(self.filing.lines.join("\n").as_bytes())?)
             },
             changes: self.filing.changes,
             aliases: self.filing.aliases,
@@ -791,7 +332,7 @@ impl Draft {
         if let Some(conclusion) = self.conclusion {
             let output = plan.write(incoming, &self.members, &conclusion, held)?;
             let written = plan.number(&conclusion, &output);
-            plan.settle_findings(&conclusion, self.findings, &output, &written);
+            plan.settle_findings(&conclusion, &self.findings, &output, &written);
             finished.conclusion = Some(PatientOutcome {
                 members: self.members,
                 key: plan.row.key,
@@ -860,8 +401,7 @@ pub(crate) struct PatientPlan {
     /// Compressed resources of this submission.
     pub(crate) body: Option<Vec<u8>>,
     pub(crate) changes: Vec<Change>,
-    /// Type, id as PUT, and the result it stands for.
-    pub(crate) aliases: Vec<(String, String, ResultId)>,
+    pub(crate) aliases: Vec<NewAlias>,
     pub(crate) findings: Vec<HeldFinding>,
     pub(crate) resources: Vec<NewResource>,
     pub(crate) delivery: Option<NewDelivery>,
@@ -944,7 +484,7 @@ impl PatientPlan {
     fn settle_findings(
         &mut self,
         conclusion: &Conclusion,
-        held: Vec<HeldFinding>,
+        held: &[HeldFinding],
         output: &[Output],
         written: &Written,
     ) {
