@@ -143,6 +143,12 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Pending<'_, Vec<Leased>>;
 
+    /// Whether a request may start under the leases that were given. Not when others may have
+    /// taken them over before its answer is here.
+    fn may_send(&self) -> bool {
+        true
+    }
+
     /// Say how a send ended. `false`: the lane was taken by another meanwhile, nothing was kept.
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool>;
 

@@ -345,12 +345,7 @@ async fn last_version(
     Ok(Resource::stored(body).map(|resource| (version, resource)))
 }
 
-async fn write(
-    connection: &Connection,
-    incoming: &Incoming,
-    plan: &Plan,
-    inbox: i64,
-) -> Tried<()> {
+async fn write(connection: &Connection, incoming: &Incoming, plan: &Plan, inbox: i64) -> Tried<()> {
     let now = codec::millis(incoming.received_at);
     for patient in &plan.patients {
         rows::put_patient(connection, patient.patient, &patient.row, now).await?;

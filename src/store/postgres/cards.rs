@@ -118,9 +118,9 @@ impl CardStore for Postgres {
 
     fn feedback_report(&self) -> Pending<'_, Vec<RuleFeedback>> {
         let shared = Arc::clone(&self.shared);
-        self.spawn(async move {
-            read(&shared.working, |connection| Box::pin(report(connection))).await
-        })
+        self.spawn(
+            async move { read(&shared.working, |connection| Box::pin(report(connection))).await },
+        )
     }
 }
 

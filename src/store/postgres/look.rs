@@ -40,7 +40,10 @@ impl Look {
 
     /// One delivery with its items and attempts.
     pub async fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>> {
-        read(&self.pool, |connection| Box::pin(outbox::show(connection, id))).await
+        read(&self.pool, |connection| {
+            Box::pin(outbox::show(connection, id))
+        })
+        .await
     }
 
     /// What clinicians did with cards, rule by rule.

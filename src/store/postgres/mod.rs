@@ -362,6 +362,10 @@ impl Store for Postgres {
         self.spawn(async move { shared.lease(target, now, limit).await })
     }
 
+    fn may_send(&self) -> bool {
+        self.shared.replica.is_alive()
+    }
+
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool> {
         let shared = Arc::clone(&self.shared);
         let work = Arc::new((shared.replica.id(), leased.clone(), settlement));

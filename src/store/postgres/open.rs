@@ -30,7 +30,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long another process may take over its migrations.
 const MIGRATING: &str = "SET lock_timeout = '60s'";
 
-type Opened<T> = std::result::Result<T, OpenError>;
+type Opened<T> = Result<T, OpenError>;
 
 /// How lanes are kept and taken over (`beat` < `late` < `standstill`).
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,10 @@ use crate::{
     },
     store::{
         Pending,
-        cards::{CardHistory, CardStore, Kept, RuleFeedback, ShownCard, acknowledged_until, rule_feedback},
+        cards::{
+            CardHistory, CardStore, Kept, RuleFeedback, ShownCard, acknowledged_until,
+            rule_feedback,
+        },
         codec,
         error::{Result, StoreError},
         keys::Hash,
