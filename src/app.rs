@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io::Write as _,
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,8 +24,8 @@ use crate::{
         submission::{Checker, CheckerError},
         tree,
     },
-    fhir_server::{self, FhirServer, Token},
-    http::{self, Clock, Door},
+    fhir_server::{self, FhirServer, Token, lookup::Lookup},
+    http::{self, Clients, Clock, Door},
     intake::{self, Intake},
     store::{
         OpenError, Store, StoreError,
@@ -150,15 +151,22 @@ impl App {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{address}"),
         };
-        let store = open(&settings, &clock).await?;
+        let sqlite = open(&settings, &clock).await?;
+        let store: Arc<dyn Store> = Arc::<Sqlite>::clone(&sqlite);
         let checker = Arc::new(Checker::new(Vec::new())?);
         let wake = Arc::new(Notify::new());
         let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
-        let intake = Intake::new(
-            Arc::clone(&store),
-            Arc::clone(&checker),
-            intake_settings(&settings)?,
-        );
+        let intake_settings = intake_settings(&settings)?;
+        let cds = http::Services {
+            clients: clients(&settings)?,
+            own_server: settings.fhir_server.clone(),
+            cards: sqlite,
+            codes: Arc::clone(&intake_settings.codes),
+            as_of: intake_settings.as_of,
+            lookup: Lookup::new()?,
+            model: http::model(),
+        };
+        let intake = Intake::new(Arc::clone(&store), Arc::clone(&checker), intake_settings);
         intake.set_targets(targets);
         let draining = CancellationToken::new();
         let door = http::Parts {
@@ -176,6 +184,7 @@ impl App {
             receipt_hours: settings.receipt_retention,
             wake,
             draining: draining.clone(),
+            cds,
         };
         Ok(Self {
             listener,
@@ -268,7 +277,7 @@ fn server(
     Ok(server.run())
 }
 
-async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<Sqlite>, StartError> {
     let Database::Sqlite(path) = &settings.database;
     let mut options = Options::new(path, clock(), rand::random());
     options
@@ -281,6 +290,24 @@ async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<dyn Store>, StartEr
         Ok(store) => Ok(Arc::new(store?)),
         Err(_) => Err(StartError::Store(StoreError::Closed)),
     }
+}
+
+/// Who may call the CDS Hooks services.
+fn clients(settings: &Serve) -> Result<Option<Clients>, StartError> {
+    let Some(path) = &settings.clients else {
+        return Ok(None);
+    };
+    let wrong = |why: String| StartError::File {
+        what: "clients",
+        path: path.display().to_string(),
+        why,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    // Files of keys are named relative to the file that names them.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    Clients::parse(&text, |file| std::fs::read(folder.join(file)))
+        .map(Some)
+        .map_err(|error| wrong(error.to_string()))
 }
 
 fn intake_settings(settings: &Serve) -> Result<intake::Settings, StartError> {

@@ -74,6 +74,9 @@ pub enum Command {
         after_help = "Example:\n  marrowflag deliveries list\n  marrowflag deliveries retry 17"
     )]
     Deliveries(Deliveries),
+    /// What clinicians did with the cards of CDS Hooks, rule by rule
+    #[command(after_help = "Example:\n  marrowflag feedback --format ndjson")]
+    Feedback(Feedback),
 }
 
 /// The time an assessment is made for.
@@ -134,6 +137,10 @@ pub struct Serve {
     /// Local codes to LOINC, a FHIR concept map
     #[arg(long, env = "MARROWFLAG_CODE_MAP", value_name = "FILE")]
     pub code_map: Option<PathBuf>,
+    /// Who may call the CDS Hooks services, with their keys, FHIR servers and web pages (TOML);
+    /// the other doors do not ask yet
+    #[arg(long, env = "MARROWFLAG_CLIENTS", value_name = "FILE")]
+    pub clients: Option<PathBuf>,
     /// Add SNOMED CT codings (needs a licence where you are; see the README)
     #[arg(long, env = "MARROWFLAG_SNOMED")]
     pub snomed: bool,
@@ -300,6 +307,22 @@ pub enum ListFormat {
     Table,
     /// One JSON object a line.
     Ndjson,
+}
+
+/// `marrowflag feedback`.
+#[derive(Debug, Args)]
+pub struct Feedback {
+    /// Where everything is kept
+    #[arg(
+        long,
+        env = "MARROWFLAG_DATABASE",
+        default_value = "sqlite:marrowflag.db",
+        value_name = "URL"
+    )]
+    pub database: Database,
+    /// How to answer
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: ListFormat,
 }
 
 /// `marrowflag deliveries`.

@@ -2,6 +2,7 @@
 
 mod assess;
 mod deliveries;
+mod feedback;
 mod input;
 mod read;
 mod rules;
@@ -64,6 +65,7 @@ pub async fn run(command: Command) -> Exit {
         Command::Rules(args) => rules::rules(&args),
         Command::Profiles(args) => rules::profiles(&args),
         Command::Deliveries(args) => deliveries::run(args).await,
+        Command::Feedback(args) => feedback::run(&args),
     }
 }
 

@@ -4,6 +4,7 @@
 mod answer;
 mod capability;
 mod copy;
+pub mod lookup;
 mod patient;
 mod send;
 mod standing;

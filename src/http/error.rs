@@ -63,6 +63,9 @@ pub(crate) enum Error {
     /// Somebody else's page asked for this.
     #[error("forbidden")]
     Forbidden(Issue),
+    /// Nobody we know, and not a word about why.
+    #[error("unauthorized")]
+    Unauthorized,
     /// Nothing is here.
     #[error("not found")]
     NotFound(Issue),
@@ -124,6 +127,7 @@ impl Error {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Gone(_) => StatusCode::GONE,
             Self::Verb { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -157,6 +161,7 @@ impl Error {
                 "not-supported",
                 format!("this address does not take that verb; it takes {allow}"),
             )],
+            Self::Unauthorized => vec![Issue::error("login", "a valid token is needed")],
             Self::SlowBody => vec![Issue::error("timeout", "the body did not arrive in time")],
             Self::AddressTooLong => {
                 vec![Issue::error("too-long", "the address is longer than 8 KiB")]
@@ -232,6 +237,9 @@ impl Error {
                 if let Ok(allow) = HeaderValue::from_str(allow) {
                     headers.insert(header::ALLOW, allow);
                 }
+            }
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::MediaType(_) => {
                 headers.insert(

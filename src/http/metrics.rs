@@ -52,6 +52,12 @@ pub(super) struct ResultLabels {
     pub(super) result: &'static str,
 }
 
+/// What became of a call of the CDS Hooks services, or of feedback.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CdsLabel {
+    event: &'static str,
+}
+
 /// Deliveries of a target in a state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DeliveryLabels {
@@ -83,6 +89,7 @@ pub(super) struct Metrics {
     pub(super) submissions: Family<ResultLabels, Counter>,
     /// Entries of submissions.
     pub(super) entries: Family<ResultLabels, Counter>,
+    cds: Family<CdsLabel, Counter>,
     deliveries: Family<DeliveryLabels, Gauge>,
     oldest_due_seconds: Family<TargetLabel, Gauge>,
     queue_length: Gauge,
@@ -105,6 +112,12 @@ impl Default for Metrics {
         let refused = Family::<LimitLabel, Counter>::default();
         let submissions = Family::<ResultLabels, Counter>::default();
         let entries = Family::<ResultLabels, Counter>::default();
+        let cds = Family::<CdsLabel, Counter>::default();
+        registry.register(
+            "cds",
+            "Calls of the CDS Hooks services, and feedback, by what became of them",
+            cds.clone(),
+        );
         let deliveries = Family::<DeliveryLabels, Gauge>::default();
         let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
         let queue_length = Gauge::<i64, AtomicI64>::default();
@@ -179,6 +192,7 @@ impl Default for Metrics {
             refused,
             submissions,
             entries,
+            cds,
             deliveries,
             oldest_due_seconds,
             queue_length,
@@ -255,6 +269,11 @@ impl Metrics {
                 .get_or_create(&ResultLabels { kind, result })
                 .inc();
         }
+    }
+
+    /// Counts what became of a call of the CDS Hooks services.
+    pub(super) fn cds(&self, event: &'static str) {
+        self.cds.get_or_create(&CdsLabel { event }).inc();
     }
 
     /// Counts a refusal by a limit.

@@ -5,10 +5,14 @@ mod answer;
 mod body;
 mod bundles;
 mod capability;
+mod cds_hooks;
+mod clients;
 mod console;
+mod cors;
 mod error;
 mod findings;
 mod health;
+mod jwt;
 mod metrics;
 mod negotiate;
 mod observations;
@@ -31,7 +35,11 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use self::admin::{detail_json, summary_json};
+pub use self::{
+    admin::{detail_json, summary_json},
+    cds_hooks::{Model, Services, model},
+    clients::{Clients, ClientsError},
+};
 use self::{body::Budget, capability::Capability, metrics::Metrics, route::at};
 use crate::{fhir::submission::Checker, intake::Intake, store::Store};
 
@@ -76,6 +84,8 @@ pub struct Parts {
     pub wake: Arc<Notify>,
     /// Set when the service is about to end.
     pub draining: CancellationToken,
+    /// The CDS Hooks services.
+    pub cds: Services,
 }
 
 /// State that every handler can reach.
@@ -88,6 +98,7 @@ pub struct Door {
     limits: Limits,
     wake: Arc<Notify>,
     draining: CancellationToken,
+    cds: Services,
     budget: Budget,
     metrics: Arc<Metrics>,
     capability: Capability,
@@ -109,6 +120,7 @@ impl Door {
             limits: parts.limits,
             wake: parts.wake,
             draining: parts.draining,
+            cds: parts.cds,
         })
     }
 
@@ -161,6 +173,15 @@ fn routes(config: &mut ServiceConfig) {
         .service(at("/fhir/metadata").get(capability::show).finish())
         // A frequent mistake, answered with the right address.
         .service(at("/fhir/Bundle").post(bundles::wrong_address).finish())
+        // EHRs, while a clinician looks at a chart.
+        .service(at("/cds-services").get(cds_hooks::discover).options(cds_hooks::preflight).finish())
+        .service(at("/cds-services/{id}").post(cds_hooks::call).options(cds_hooks::preflight).finish())
+        .service(
+            at("/cds-services/{id}/feedback")
+                .post(cds_hooks::take_feedback)
+                .options(cds_hooks::preflight)
+                .finish(),
+        )
         // Kubernetes, Prometheus.
         .service(at("/livez").get(health::live).finish())
         .service(at("/readyz").get(health::ready).finish())

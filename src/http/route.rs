@@ -57,6 +57,19 @@ impl At {
         self
     }
 
+    /// `OPTIONS`, which a browser sends before it calls across origins.
+    pub(super) fn options<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        let options = web::method(actix_web::http::Method::OPTIONS).to(handler);
+        self.resource = self.resource.route(options);
+        self.allow.push("OPTIONS");
+        self
+    }
+
     /// The resource, with an answer for every other verb.
     pub(super) fn finish(self) -> Resource {
         let allow = self.allow.join(", ");

@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 use super::{
     Door,
     body::Unread,
+    cors,
     error::{self, Error},
     metrics::{RequestLabels, RouteLabel},
     negotiate,
@@ -110,6 +111,9 @@ pub(super) async fn follow(
         .observe(seconds);
     tracing::info!(route, method, status = status.as_u16(), seconds, "answered");
     finish(response.headers_mut(), &id, correlation.as_deref());
+    let origin = cors::origin(response.request().headers()).map(str::to_owned);
+    let path = response.request().path().to_owned();
+    cors::mark(&door, &path, origin.as_deref(), response.headers_mut());
     Ok(response)
 }
 
@@ -214,6 +218,10 @@ fn finish(headers: &mut HeaderMap, id: &str, correlation: Option<&str>) {
 /// Whether a browser sends this on behalf of a page that is not ours. Nobody is asked who they are,
 /// so a page on the internet must not be able to write through a clinician's browser.
 fn from_another_page(req: &ServiceRequest, base: &str) -> bool {
+    // The services look at the origin themselves.
+    if cors::is_for_pages(req.path()) {
+        return false;
+    }
     if matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return false;
     }

@@ -212,15 +212,11 @@ fn name(assessment: &Assessment) -> String {
     .to_owned()
 }
 
-fn low(result: &&LineageResult) -> bool {
-    result.low.is_true()
-}
-
 fn summary(assessment: &Assessment, urgency: Urgency, at: &SampleTime, age: Duration) -> String {
     let counts: Vec<String> = assessment
         .lineages
         .iter()
-        .filter(low)
+        .filter(|result: &&LineageResult| result.low.is_true())
         .filter_map(|result| {
             let value = result.value.as_ref()?;
             Some(format!(

@@ -86,7 +86,9 @@ impl<'t> Gathered<'t> {
         for (key, more) in fetched {
             if let Some(held) = held.iter_mut().find(|held| held.key == key) {
                 held.sent = Some(match (held.sent.take(), more) {
-                    (Some(Sent::Here(first)), Sent::Here(next)) => Sent::Here(joined(first, next)),
+                    (Some(Sent::Here(first)), Sent::Here(page)) => {
+                        Sent::Here(first.followed_by(key, page))
+                    }
                     // A page that could not be had leaves a gap, not nothing.
                     (Some(Sent::Here(first)), _) => Sent::Here(Found {
                         partial: true,
@@ -212,16 +214,6 @@ impl<'t> Gathered<'t> {
             members.insert("entry".to_owned(), entries.into());
         }
         bundle
-    }
-}
-
-fn joined<'t>(first: Found<'t>, next: Found<'t>) -> Found<'t> {
-    let mut resources = first.resources;
-    resources.extend(next.resources);
-    Found {
-        resources,
-        next: next.next,
-        partial: next.partial,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod markdown;
 pub mod orders;
 pub mod quiet;
 pub mod request;
+pub mod system_action;
 mod work_up;
 
 use serde_json::{Value, json};

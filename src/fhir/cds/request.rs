@@ -63,9 +63,40 @@ pub struct Found<'t> {
     pub resources: Vec<&'t Tree<'t>>,
     /// Address of the next page, when there is one.
     pub next: Option<&'t str>,
+    /// `total` of the search.
+    pub total: Option<usize>,
     /// There is more than was sent: a next page, a `total` above what came, or a full page that
     /// does not begin with the newest.
     pub partial: bool,
+}
+
+impl Found<'_> {
+    /// What came first, and the page after it.
+    pub(super) fn followed_by(self, key: Key, page: Self) -> Self {
+        let mut resources = self.resources;
+        resources.extend(page.resources);
+        let mut both = Self {
+            resources,
+            next: page.next,
+            total: self.total.or(page.total),
+            partial: false,
+        };
+        both.partial = both.has_gap(key);
+        both
+    }
+
+    /// A search asks for the newest so many and knows that there may be older ones: more of them
+    /// is not a gap, unless they are not the newest.
+    fn has_gap(&self, key: Key) -> bool {
+        let full = key
+            .count()
+            .is_some_and(|count| self.resources.len() >= count);
+        if full {
+            !is_newest_first(&self.resources)
+        } else {
+            self.next.is_some() || self.total.is_some_and(|total| total > self.resources.len())
+        }
+    }
 }
 
 /// A call of a service.
@@ -240,21 +271,11 @@ pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t>
                 .then(|| link.text("url"))
                 .flatten()
         });
-        let total = value
+        found.total = value
             .get("total")
             .and_then(Tree::as_number)
-            .and_then(|total| total.parse::<usize>().ok());
-        // A search asks for the newest so many and knows that there may be older ones: more of
-        // them is not a gap, unless they are not the newest.
-        let full = key
-            .count()
-            .is_some_and(|count| found.resources.len() >= count);
-        let sorted = is_newest_first(&found.resources);
-        found.partial = if full {
-            !sorted
-        } else {
-            found.next.is_some() || total.is_some_and(|total| total > found.resources.len())
-        };
+            .and_then(|total| total.parse().ok());
+        found.partial = found.has_gap(key);
     } else if value.resource_type() == Some(key.resource_type()) {
         found.resources.push(value);
     } else {

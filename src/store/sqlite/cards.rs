@@ -247,7 +247,7 @@ fn acknowledge(
     Ok(())
 }
 
-fn report(connection: &Connection) -> Result<Vec<RuleFeedback>> {
+pub(super) fn report(connection: &Connection) -> Result<Vec<RuleFeedback>> {
     // Of several answers to one card the last one counts.
     let cards = all(
         connection,

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{open, outbox};
+use super::{cards, open, outbox};
 use crate::store::{
+    cards::RuleFeedback,
     error::Result,
     reading::{DeliveryDetail, DeliveryFilter, DeliverySummary},
 };
@@ -16,4 +17,9 @@ pub fn deliveries(path: &Path, filter: &DeliveryFilter) -> Result<Vec<DeliverySu
 /// One delivery with its items and attempts.
 pub fn delivery(path: &Path, id: i64) -> Result<Option<DeliveryDetail>> {
     outbox::show(&open::connect_reader(path)?, id)
+}
+
+/// What clinicians did with cards, rule by rule.
+pub fn feedback(path: &Path) -> Result<Vec<RuleFeedback>> {
+    cards::report(&open::connect_reader(path)?)
 }
