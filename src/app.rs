@@ -113,6 +113,14 @@ pub async fn serve(settings: Serve) -> Exit {
             return error.exit();
         }
     };
+    // Before anyone can know that we run.
+    let stop = match told_to_stop() {
+        Ok(stop) => stop,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            return Exit::Io;
+        }
+    };
     let line = format!(
         "marrowflag {} listening on http://{}\n",
         env!("CARGO_PKG_VERSION"),
@@ -122,7 +130,7 @@ pub async fn serve(settings: Serve) -> Exit {
     // Whoever started us may have closed its end; the service is wanted all the same.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     drop(out);
-    app.run_until(told_to_stop()).await
+    app.run_until(stop).await
 }
 
 impl App {
@@ -399,25 +407,25 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-/// SIGTERM, as containers and service managers send it, or Ctrl-C.
-async fn told_to_stop() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut terminate), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            // Without signals there is nobody to be told by.
-            return std::future::pending().await;
-        };
+/// SIGTERM, as containers and service managers send it, or Ctrl-C. Listens from now on, not only from
+/// when it is awaited.
+#[cfg(unix)]
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    {
+    })
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
         let _ = tokio::signal::ctrl_c().await;
-    }
+    })
 }

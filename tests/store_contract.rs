@@ -740,6 +740,12 @@ mod contract {
         delete("c", &id, "another").receipt(&store).await;
         assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 1)));
         delete("d", &id, "default").receipt(&store).await;
+        // A late repeat does not bring back what its laboratory took back.
+        let repeat = sending("e")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        assert!(repeat.contains("Older"), "{repeat}");
         assert_eq!(
             timeline(&store, "p1").await,
             ["150 Final", "90 EnteredInError", "95 EnteredInError"]
@@ -760,6 +766,13 @@ mod contract {
             .unwrap()
             .unwrap();
         assert_eq!(before.body["status"], json!("final"));
+        // What was withdrawn by its id may be sent again.
+        let again = sending("f")
+            .of(&["p1"], vec![hb("3", 95)])
+            .receipt(&store)
+            .await;
+        assert!(again.contains("version: 3"), "{again}");
+        assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 3)));
     }
 
     pub(super) async fn an_id_given_by_put_is_known_and_may_change_patients(engine: &dyn Engine) {
@@ -1516,7 +1529,7 @@ mod files {
             .unwrap()
             .execute_batch(
                 "PRAGMA journal_mode = DELETE; INSERT INTO schema_migration VALUES \
-                 (2, 'later', x'00', 0, '9.9.9')",
+                 (1000, 'later', x'00', 0, '9.9.9')",
             )
             .unwrap();
         refused(&std::fs::read(&newer).unwrap());

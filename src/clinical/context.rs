@@ -1,6 +1,9 @@
 //! What a rule may look at: one patient, one index specimen, and what came before it.
 
-use std::collections::HashMap;
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+};
 
 use rust_decimal::Decimal;
 use time::{Duration, OffsetDateTime};
@@ -9,6 +12,7 @@ use super::{
     age::Ages,
     analyte::Analyte,
     assessment::{Grade, Lineage, Urgency},
+    cycle::Cycle,
     facts::{self, Facts},
     grade::{self, Line, days},
     limits::{
@@ -182,6 +186,10 @@ pub struct Context<'a> {
     /// Every suspect value counts as unknown.
     pub without_suspect: bool,
     facts: Facts<'a>,
+    /// Tokens already answered: many rules ask for the same ones.
+    tokens: RefCell<HashMap<String, Answer>>,
+    /// The rhythm of the neutrophils, worked out when first asked for.
+    cycle: OnceCell<Cycle>,
     view: Vec<(&'a Reading, &'a Specimen)>,
     transfused: bool,
 }
@@ -215,6 +223,8 @@ impl<'a> Context<'a> {
             fired: Vec::new(),
             without_suspect,
             facts,
+            tokens: RefCell::new(HashMap::new()),
+            cycle: OnceCell::new(),
             view: specimen
                 .readings
                 .iter()
@@ -299,8 +309,8 @@ impl<'a> Context<'a> {
             .take_while(|(_, specimen)| self.specimen.at.instant - specimen.at.instant <= limit)
             .find_map(|(place, specimen)| {
                 let reading = specimen.get(analyte)?;
-                (!reading.bounded && !(self.without_suspect && reading.suspect))
-                    .then_some((place, specimen))
+                let usable = !(reading.bounded || self.without_suspect && reading.suspect);
+                usable.then_some((place, specimen))
             });
         let Some((place, specimen)) = older else {
             return own;
@@ -360,7 +370,10 @@ impl<'a> Context<'a> {
             // The donor's red cells answer, not the patient's.
             return Answer::NOT_SENT;
         }
-        match self.facts.get(token) {
+        if let Some(answer) = self.tokens.borrow().get(token) {
+            return *answer;
+        }
+        let answer = match self.facts.get(token) {
             // Only mentioned: the series may know better.
             Some(Truth::Unknown) => match series::token(self, token) {
                 derived if derived.truth.is_unknown() => Answer::UNDECIDED,
@@ -368,7 +381,14 @@ impl<'a> Context<'a> {
             },
             Some(truth) => truth.into(),
             None => series::token(self, token),
-        }
+        };
+        self.tokens.borrow_mut().insert(token.to_owned(), answer);
+        answer
+    }
+
+    /// The rhythm of the neutrophils up to the index (4.3).
+    pub fn cycle(&self) -> &Cycle {
+        self.cycle.get_or_init(|| series::cycle(self))
     }
 
     /// Whether red cells were transfused in the last 120 d.
@@ -552,13 +572,13 @@ impl<'a> Context<'a> {
                     None => (Sent::Unusable, None),
                 }
             }
-            Input::Rpi => self.computed(self.rpi()),
-            Input::Mentzer => self.computed(self.ratio(Analyte::Mcv, Analyte::Rbc)),
+            Input::Rpi => computed(self.rpi()),
+            Input::Mentzer => computed(self.ratio(Analyte::Mcv, Analyte::Rbc)),
             Input::LymphocytePercent => {
                 let sent = self.at_index(Analyte::LymphocytePercent);
                 (sent, plain(sent))
             }
-            Input::McvFromMidpoint => self.computed(self.mcv_from_midpoint()),
+            Input::McvFromMidpoint => computed(self.mcv_from_midpoint()),
             Input::GestationAtBirth => (
                 Sent::No,
                 Some(Interval::exact(Decimal::from(
@@ -566,10 +586,6 @@ impl<'a> Context<'a> {
                 ))),
             ),
         }
-    }
-
-    fn computed(&self, value: Option<Decimal>) -> (Sent<'_>, Option<Interval>) {
-        (Sent::No, value.map(Interval::exact))
     }
 
     fn ratio(&self, one: Analyte, two: Analyte) -> Option<Decimal> {
@@ -631,6 +647,11 @@ impl<'a> Context<'a> {
     pub fn remembers(&self, specimen: &Specimen) -> bool {
         self.specimen.at.instant - specimen.at.instant <= days(&MEMORY, self.case.tuning)
     }
+}
+
+/// A computed number has no measurement of its own.
+fn computed<'c>(value: Option<Decimal>) -> (Sent<'c>, Option<Interval>) {
+    (Sent::No, value.map(Interval::exact))
 }
 
 fn quality_rank(measurement: &Measurement) -> (u8, bool) {

@@ -368,22 +368,24 @@ fn period(samples: &[Sample], span: i32) -> Option<Period> {
 
 fn power(points: &[(f64, f64)], mean: f64, variance: f64, period: f64) -> f64 {
     let speed = TAU / period;
-    let (sines, cosines) = points
-        .iter()
-        .fold((0.0, 0.0), |(sines, cosines), (day, _)| {
-            let angle = 2.0 * speed * day;
-            (sines + angle.sin(), cosines + angle.cos())
-        });
-    let shift = f64::atan2(sines, cosines) / (2.0 * speed);
-    let mut sums = [0.0_f64; 4];
-    let [cosine_part, cosine_norm, sine_part, sine_norm] = &mut sums;
+    // One sine and cosine per sample; the shift tau then turns the sums instead of every angle.
+    let mut sums = [0.0_f64; 5];
+    let [cosines, sines, both, by_cosine, by_sine] = &mut sums;
     for (day, value) in points {
-        let (sine, cosine) = (speed * (day - shift)).sin_cos();
-        *cosine_part += (value - mean) * cosine;
-        *cosine_norm += cosine * cosine;
-        *sine_part += (value - mean) * sine;
-        *sine_norm += sine * sine;
+        let (sine, cosine) = (speed * day).sin_cos();
+        *cosines += cosine * cosine;
+        *sines += sine * sine;
+        *both += sine * cosine;
+        *by_cosine += (value - mean) * cosine;
+        *by_sine += (value - mean) * sine;
     }
+    let [cosines, sines, both, by_cosine, by_sine] = sums;
+    let (sine, cosine) = (f64::atan2(2.0 * both, cosines - sines) / 2.0).sin_cos();
+    let cosine_part = by_cosine * cosine + by_sine * sine;
+    let sine_part = by_sine * cosine - by_cosine * sine;
+    let crossed = 2.0 * both * sine * cosine;
+    let cosine_norm = cosines * cosine * cosine + crossed + sines * sine * sine;
+    let sine_norm = sines * cosine * cosine - crossed + cosines * sine * sine;
     let share = |part: f64, norm: f64| {
         if norm > 1e-12 {
             part * part / norm
@@ -391,7 +393,7 @@ fn power(points: &[(f64, f64)], mean: f64, variance: f64, period: f64) -> f64 {
             0.0
         }
     };
-    (share(*cosine_part, *cosine_norm) + share(*sine_part, *sine_norm)) / (2.0 * variance)
+    (share(cosine_part, cosine_norm) + share(sine_part, sine_norm)) / (2.0 * variance)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
     explain,
     judge::{self, Hit, Judgement, Question},
     life_cycle,
-    limits::Tuning,
+    limits::{Confidence::Low, Limit, Tuning},
     patterns, quality,
     rule::{Level, Watch},
     safety,
@@ -23,6 +23,17 @@ use super::{
     truth::Truth,
     wording,
 };
+
+const OURS: &str = "project choice";
+
+static REMIND_URGENT: Limit = Limit::new("remind.urgent", "7", "1", "d", OURS, Low);
+static REMIND_SOON: Limit = Limit::new("remind.soon", "14", "1", "d", OURS, Low);
+static REMIND_ROUTINE: Limit = Limit::new("remind.routine", "90", "1", "d", OURS, Low);
+
+/// Limits of this module.
+pub fn limits() -> Vec<&'static Limit> {
+    vec![&REMIND_URGENT, &REMIND_SOON, &REMIND_ROUTINE]
+}
 
 /// Assesses one patient at `as_of`, without memory of earlier Flags.
 pub fn assess(timeline: &Timeline, as_of: OffsetDateTime) -> Assessment {
@@ -39,7 +50,17 @@ pub fn assess_with(timeline: &Timeline, as_of: OffsetDateTime, tuning: &Tuning) 
 /// all families, and the reports. The past is walked in sample-time order, so that the order in
 /// which results arrived changes nothing.
 pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) -> Decision {
-    life_cycle::decide(timeline, findings, as_of)
+    decide_with(timeline, findings, as_of, &Tuning::none())
+}
+
+/// [`decide`] with limits and points moved: for tests only.
+pub fn decide_with(
+    timeline: &Timeline,
+    findings: &[Finding],
+    as_of: OffsetDateTime,
+    tuning: &Tuning,
+) -> Decision {
+    life_cycle::decide(timeline, findings, as_of, tuning)
 }
 
 /// Sample time of the newest specimen that can be an index, for `--as-of sampled`.
@@ -445,8 +466,8 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
             .as_deref()
             .is_some_and(|label| label.starts_with("HYPO"))
     {
-        sentence =
-            "The marrow was reported hypocellular; counts are above the thresholds.".to_owned();
+        "The marrow was reported hypocellular; counts are above the thresholds."
+            .clone_into(&mut sentence);
     }
     for remark in rule.remarks {
         if answer(&remark.when, context, Scope::PLAIN).truth.is_true() {
@@ -607,6 +628,7 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
     {
         notes.push("A recorded pregnancy does not fit sex or age: not used.".to_owned());
     }
+    notes.extend(reminder(judgement, as_of));
     if judgement.known_failure {
         notes.push("A known marrow failure is recorded: candidates are not listed.".to_owned());
     }
@@ -618,6 +640,22 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
             .push("Red cells transfused in the last 120 d: MCV, HbF and eADA not used.".to_owned());
     }
     notes
+}
+
+/// What has waited too long for a new count (8.2): said in the report, never a Flag of its own.
+fn reminder(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Option<String> {
+    let age = (as_of - judgement.context.specimen.at.instant).whole_days();
+    let tuning = judgement.context.tuning();
+    let longer = |limit: &Limit| rust_decimal::Decimal::from(age) > tuning.value(limit);
+    let waited = match judgement.urgency {
+        Urgency::U4 | Urgency::U3 => {
+            longer(&REMIND_URGENT) && judgement.safety_urgency() >= Urgency::U3
+        }
+        Urgency::U2 => longer(&REMIND_SOON),
+        Urgency::U1 => longer(&REMIND_ROUTINE),
+        Urgency::U0 => false,
+    };
+    waited.then(|| format!("No follow-up CBC received for {age} d."))
 }
 
 fn refused_note(measurement: &super::timeline::Measurement, word: &str) -> String {

@@ -82,6 +82,10 @@ impl Is {
 }
 
 /// Answers a criterion.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one arm per criterion; splitting them would hide that the list is complete"
+)]
 pub fn answer(criterion: &Criterion, context: &Context<'_>, scope: Scope) -> Answer {
     let ask = |inner: &Criterion| answer(inner, context, scope);
     match criterion {
@@ -179,17 +183,22 @@ pub fn answer(criterion: &Criterion, context: &Context<'_>, scope: Scope) -> Ans
             Duffy::Positive => false.into(),
             Duffy::Unknown => context.token("duffy_null"),
         },
-        Criterion::IsLow(lineage) => lineage_answer(context, scope, *lineage, |line| line.low),
-        Criterion::Graded(lineage, grade) => {
-            lineage_answer(context, scope, *lineage, |line| line.is_at_least(*grade))
-        }
+        Criterion::IsLow(lineage) => settle(
+            lineage_answer(context, scope, *lineage, |line| line.low),
+            scope,
+        ),
+        Criterion::Graded(lineage, grade) => settle(
+            lineage_answer(context, scope, *lineage, |line| line.is_at_least(*grade)),
+            scope,
+        ),
         Criterion::LowLineages(k) => {
             let answers =
                 LINEAGES.map(|lineage| lineage_answer(context, scope, lineage, |line| line.low));
-            Answer {
+            let answer = Answer {
                 truth: Truth::at_least(*k, answers.iter().map(|part| part.truth)),
                 not_sent: only_not_sent(answers.iter()),
-            }
+            };
+            settle(answer, scope)
         }
         Criterion::OnlyLow(lineage) => all(LINEAGES.into_iter().map(|other| {
             let low = lineage_answer(context, scope, other, |line| line.low);
@@ -299,6 +308,10 @@ fn token_answer(token: &str, context: &Context<'_>, scope: Scope) -> Answer {
     }
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "not pregnant, pregnant, pregnant in a known trimester"
+)]
 fn pregnancy(context: &Context<'_>) -> Option<Option<u8>> {
     grade::pregnant(
         context.timeline(),

@@ -1,13 +1,18 @@
 //! Why a rule answered as it did: inputs, missing ones, evidence with its values, the trace. All
 //! of it is read from the same trees that were evaluated.
 
+use std::{collections::HashMap, sync::OnceLock};
+
 use super::{
     assessment::{EvidenceLine, TraceStep},
+    candidates,
     context::{Context, LINEAGES, Sent},
     evaluate::{Scope, answer},
     grade,
     limits::{Limit, Tuning},
+    patterns,
     rule::{Criterion, Evidence, Input, ReticulocyteClass, Rule, Watch},
+    safety,
     timeline::{Sex, Source},
     truth::Truth,
     wording,
@@ -181,31 +186,30 @@ pub fn evidence(line: &'static Evidence, points: i32, context: &Context<'_>) -> 
     let mut values: Vec<String> = Vec::new();
     let mut sources: Vec<Source> = Vec::new();
     walk(&line.when, &mut |part| {
-        if let Some(input) = input_of(part) {
-            if let (Sent::Value(reading, _), Some(interval)) = context.input(input)
-                && !answer(part, context, Scope::PLAIN).truth.is_false()
-            {
-                let text = match input {
-                    Input::TimesUpperLimit(analyte) => format!(
-                        "{} {} x upper limit",
-                        wording::short(analyte),
-                        wording::interval(&interval, super::analyte::Analyte::ReticulocytePercent)
-                    ),
-                    _ => wording::value(reading.analyte, &reading.interval),
-                };
-                if !values.contains(&text) {
-                    values.push(text);
-                    sources.extend(reading.from.iter().filter_map(|position| {
-                        Some(
-                            context
-                                .timeline()
-                                .measurements
-                                .get(*position)?
-                                .source
-                                .clone(),
-                        )
-                    }));
-                }
+        if let Some(input) = input_of(part)
+            && let (Sent::Value(reading, _), Some(interval)) = context.input(input)
+            && !answer(part, context, Scope::PLAIN).truth.is_false()
+        {
+            let text = match input {
+                Input::TimesUpperLimit(analyte) => format!(
+                    "{} {} x upper limit",
+                    wording::short(analyte),
+                    wording::interval(&interval, super::analyte::Analyte::ReticulocytePercent)
+                ),
+                _ => wording::value(reading.analyte, &reading.interval),
+            };
+            if !values.contains(&text) {
+                values.push(text);
+                sources.extend(reading.from.iter().filter_map(|position| {
+                    Some(
+                        context
+                            .timeline()
+                            .measurements
+                            .get(*position)?
+                            .source
+                            .clone(),
+                    )
+                }));
             }
         }
         let tokens: &[&str] = match part {
@@ -394,6 +398,40 @@ fn inputs(criterion: &'static Criterion, context: &Context<'_>) -> Vec<String> {
     found
 }
 
+/// The words of every question of the trace as it stands in the rule book: they never change
+/// while a program runs, and making them anew costs more than judging.
+fn question(criterion: &'static Criterion, tuning: &Tuning) -> String {
+    static WORDS: OnceLock<HashMap<usize, String>> = OnceLock::new();
+    if tuning.is_moved() {
+        return words(criterion, tuning);
+    }
+    let known = WORDS.get_or_init(|| {
+        let levels = patterns::MAIN
+            .iter()
+            .chain(patterns::FURTHER)
+            .chain(safety::ALL)
+            .flat_map(|watch| watch.levels)
+            .map(|level| &level.when);
+        let lines = candidates::rules().flat_map(|rule| {
+            let lines = rule.excluding.iter().chain(rule.evidence);
+            std::iter::once(&rule.gate).chain(lines.map(|line| &line.when))
+        });
+        levels
+            .chain(lines)
+            .map(|criterion| (address(criterion), words(criterion, tuning)))
+            .collect()
+    });
+    known
+        .get(&address(criterion))
+        .cloned()
+        .unwrap_or_else(|| words(criterion, tuning))
+}
+
+/// Criteria are statics: where one lies names it.
+fn address(criterion: &'static Criterion) -> usize {
+    std::ptr::from_ref(criterion).addr()
+}
+
 fn step(
     id: String,
     criterion: &'static Criterion,
@@ -402,7 +440,7 @@ fn step(
 ) -> TraceStep {
     TraceStep {
         id,
-        question: words(criterion, context.tuning()),
+        question: question(criterion, context.tuning()),
         inputs: inputs(criterion, context),
         answer: truth_word(answer(criterion, context, scope).truth).to_owned(),
     }

@@ -64,6 +64,10 @@ pub struct Hit {
 
 /// Everything decided at one index specimen.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of the index that the decision table asks for"
+)]
 pub struct Judgement<'a> {
     /// What the rules looked at.
     pub context: Context<'a>,
@@ -126,7 +130,7 @@ pub fn judge<'a>(case: &'a Case<'a>, index: usize, question: Question) -> Option
     let (mut output, row) = judgement.table(effective);
     judgement.row = row;
     let flag = |output: Output| output >= Output::Flag;
-    let hold = |output: &mut Output, why: &'static str, held: &mut Option<&'static str>| {
+    let keep_back = |output: &mut Output, why: &'static str, held: &mut Option<&'static str>| {
         if flag(*output) {
             *output = Output::Report;
             *held = Some(why);
@@ -134,24 +138,24 @@ pub fn judge<'a>(case: &'a Case<'a>, index: usize, question: Question) -> Option
     };
     let mut held = None;
     if judgement.stale && !judgement.still_critical() {
-        hold(&mut output, "older result", &mut held);
+        keep_back(&mut output, "older result", &mut held);
     }
     if judgement.preliminary && row != 1 {
-        hold(&mut output, "preliminary result", &mut held);
+        keep_back(&mut output, "preliminary result", &mut held);
     }
     let safety_urgency = judgement.safety_urgency();
     if judgement.context.specimen.diluted && safety_urgency < Urgency::U3 {
-        hold(&mut output, "possible dilution", &mut held);
+        keep_back(&mut output, "possible dilution", &mut held);
     }
     if flag(output) && effective < Urgency::U3 && has_suspect(&judgement.context) {
         let sober = evaluate(case, index, true);
         let lower = sober.is_none_or(|sober| !flag(sober.table(sober.urgency).0));
         if lower {
-            hold(&mut output, "rests on values to be verified", &mut held);
+            keep_back(&mut output, "rests on values to be verified", &mut held);
         }
     }
     if judgement.context.specimen.doubtful_identity && effective < Urgency::U3 {
-        hold(&mut output, "verify patient and sample", &mut held);
+        keep_back(&mut output, "verify patient and sample", &mut held);
     }
     judgement.rejected = rejected_core(&judgement.context);
     if judgement.rejected {

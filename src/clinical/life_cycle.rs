@@ -69,6 +69,10 @@ pub fn limits() -> Vec<&'static Limit> {
 
 /// What one blood count said, as far as later ones need it.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of one blood count"
+)]
 struct Step {
     at: SampleTime,
     urgency: Urgency,
@@ -178,7 +182,7 @@ impl Step {
                 .iter()
                 .filter_map(|member| context.timeline().measurements.get(*member))
                 .map(|measurement| measurement.filed_at)
-                .min_by_key(|filed| filed.is_some())
+                .min_by_key(Option::is_some)
                 .flatten(),
         }
     }
@@ -430,10 +434,14 @@ fn escalates(finding: &Finding, step: &Step, before: Option<&Step>, tuning: &Tun
 }
 
 /// Decides what to write.
-pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) -> Decision {
-    let tuning = Tuning::none();
+pub fn decide(
+    timeline: &Timeline,
+    findings: &[Finding],
+    as_of: OffsetDateTime,
+    tuning: &Tuning,
+) -> Decision {
     let timeline = with_acknowledgements(timeline, findings);
-    let case = Case::new(&timeline, as_of, &tuning);
+    let case = Case::new(&timeline, as_of, tuning);
     let counts = case.blood_counts();
     let newest = newest_core(&timeline);
     // Loading history (`sampled`): the past is judged as if it had arrived in time.
@@ -443,8 +451,16 @@ pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) 
         .filter_map(|count| judge::judge(&case, *count, Question { as_of, staleness }))
         .collect();
     let steps: Vec<Step> = judgements.iter().map(Step::of).collect();
+<<<<<<< HEAD
     let walks = walk(&steps, &tuning);
+    let mut assessment = match judgements.last() {
+        Some(index) => decide::report(index, as_of),
+        None => decide::assess_case(&case, as_of),
+    };
+=======
+    let walks = walk(&steps, tuning);
     let mut assessment = decide::assess_case(&case, as_of);
+>>>>>>> wL
     let flags: Vec<FlagChange> = if timeline.person.deceased {
         deceased(&timeline, findings, as_of)
     } else {
@@ -453,7 +469,7 @@ pub fn decide(timeline: &Timeline, findings: &[Finding], as_of: OffsetDateTime) 
             .filter_map(|family| {
                 let stored = findings.iter().find(|finding| finding.family == family);
                 let walk = walks.get(at(family))?;
-                change(family, walk, stored, &steps, &timeline, as_of, &tuning)
+                change(family, walk, stored, &steps, &timeline, as_of, tuning)
             })
             .collect()
     };

@@ -107,11 +107,13 @@ pub const fn in_unit(unit: &'static str, value: &str) -> OtherUnit {
 }
 
 /// An exact decimal from its text, at compile time: `rust_decimal` has no such `const fn` without
-/// a procedural macro. A text that is no number fails the build.
+/// a procedural macro.
+///
+/// # Panics
+/// When compiling, on a text that is no number.
 #[expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    clippy::cast_lossless,
     reason = "evaluated when compiling; bounds and width are asserted"
 )]
 pub const fn decimal(text: &str) -> Decimal {
@@ -162,6 +164,11 @@ impl Tuning {
     pub fn with_points(mut self, id: &str, points: i32) -> Self {
         self.points.insert(id.to_owned(), points);
         self
+    }
+
+    /// Whether anything is moved.
+    pub fn is_moved(&self) -> bool {
+        !self.limits.is_empty() || !self.points.is_empty()
     }
 
     /// The value in force.

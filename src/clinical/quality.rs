@@ -17,6 +17,7 @@ use super::{
     },
     specimen::{self, CORE, Mark, Reading, Specimen, Why, of_blood_count},
     timeline::{Interpretation, Measurement, Method, SpecimenProblem, Status, Timeline},
+    truth::Truth,
 };
 
 const OURS: &str = "project choice";
@@ -387,6 +388,7 @@ impl Judge<'_> {
             .find_map(|position| self.measurement(position)?.value?.as_exact())
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per problem of a specimen")]
     /// DQ-08, DQ-11: what is wrong with the specimen itself; DQ-03: suspect haemoglobin.
     fn problems(&mut self, specimen: &mut Specimen) {
         let mut problems: Vec<SpecimenProblem> = specimen
@@ -464,7 +466,7 @@ impl Judge<'_> {
         }
         if facts::at(self.timeline, specimen.at.instant)
             .get("plt_clump")
-            .is_some_and(|answer| answer.is_true())
+            .is_some_and(Truth::is_true)
         {
             specimen.clumped = true;
             for position in self.members(
@@ -872,136 +874,19 @@ impl Judge<'_> {
 
     /// DQ-13, DQ-17 and T4, against the patient's earlier specimens. `true` when a mark changed.
     fn history(&mut self, specimen: &mut Specimen, earlier: &[Specimen]) -> bool {
-        let facts = facts::at(self.timeline, specimen.at.instant);
-        let has = |tokens: &[&str]| {
-            tokens
-                .iter()
-                .any(|token| facts.get(token).is_some_and(|answer| answer.is_true()))
+        let past = Past {
+            now: specimen,
+            earlier,
         };
-        let since = |other: &Specimen| specimen.at.instant - other.at.instant;
-        let days = |limit: &Limit| {
-            Duration::days(i64::try_from(self.tuning.value(limit)).unwrap_or_default())
-        };
-        let transfused = has(&["rbc_transfusion_120d"])
-            || facts::happened(
-                self.timeline,
-                "rbc_transfusion",
-                specimen.at.instant,
-                Duration::days(120),
-            );
-        let exact = |at: &Specimen, analyte: Analyte| at.get(analyte)?.interval.as_exact();
-
-        let hours = Duration::hours(i64::try_from(self.value(&DILUTION_HOURS)).unwrap_or_default());
-        let undiluted = earlier
-            .iter()
-            .rev()
-            .take_while(|other| since(other) <= hours)
-            .find(|other| {
-                [Analyte::Hb, Analyte::Wbc, Analyte::Platelets]
-                    .iter()
-                    .all(|analyte| other.get(*analyte).is_some())
-            });
-        if let Some(other) = undiluted {
-            let ratios: Option<Vec<Decimal>> = [Analyte::Hb, Analyte::Wbc, Analyte::Platelets]
-                .into_iter()
-                .map(|analyte| exact(specimen, analyte)?.checked_div(exact(other, analyte)?))
-                .collect();
-            let fallen = Decimal::ONE - self.value(&DILUTION_FALL) / Decimal::ONE_HUNDRED;
-            let plausible_cause = has(&["bleeding", "iv_fluids"]) || transfused;
-            specimen.diluted = !plausible_cause
-                && ratios.is_some_and(|ratios| {
-                    let largest = ratios.iter().max().copied().unwrap_or_default();
-                    let smallest = ratios.iter().min().copied().unwrap_or_default();
-                    largest <= fallen && largest <= smallest * self.value(&DILUTION_RATIO)
-                });
-        }
-
-        let last = |analyte: Analyte, within: Duration| {
-            earlier
-                .iter()
-                .rev()
-                .take_while(|other| since(other) <= within)
-                .find_map(|other| exact(other, analyte))
-        };
-        let within = days(&DELTA_DAYS);
-        let mut odd: Vec<Analyte> = Vec::new();
-        if let (Some(now), Some(then)) = (exact(specimen, Analyte::Mcv), last(Analyte::Mcv, within))
-            && (now - then).abs() > self.value(&DELTA_MCV)
-            && !transfused
-        {
-            odd.push(Analyte::Mcv);
-        }
-        if let (Some(now), Some(then)) = (exact(specimen, Analyte::Hb), last(Analyte::Hb, within))
-            && now - then > self.value(&DELTA_HB)
-            && !transfused
-        {
-            odd.push(Analyte::Hb);
-        }
-        let blasts = specimen.get(Analyte::Blasts).is_some_and(|reading| {
-            !reading
-                .interval
-                .is_below(self.value(&DELTA_BLASTS))
-                .is_true()
-        });
-        let explained = has(&["chemo_21", "gcsf_14", "steroid_high", "steroid", "ivig"])
-            || facts::happened(
-                self.timeline,
-                "plt_transfusion",
-                specimen.at.instant,
-                Duration::days(3),
-            )
-            || blasts;
-        for analyte in [Analyte::Platelets, Analyte::Wbc] {
-            if let (Some(now), Some(then)) = (exact(specimen, analyte), last(analyte, within))
-                && !explained
-                && now.max(then) >= now.min(then) * self.value(&DELTA_FACTOR)
-                && now != then
-            {
-                odd.push(analyte);
-            }
-        }
-        let mut by_unit: Vec<Analyte> = Vec::new();
-        let fortnight = days(&UNIT_DELTA_DAYS);
-        // Neutrophils and the other kinds of white cells swing tenfold by themselves.
-        for analyte in [Analyte::Hb, Analyte::Rbc, Analyte::Wbc, Analyte::Platelets] {
-            let (Some(now), Some(then)) = (exact(specimen, analyte), last(analyte, fortnight))
-            else {
-                continue;
-            };
-            let Some(ratio) = now.max(then).checked_div(now.min(then)) else {
-                continue;
-            };
-            let spread = self.value(&UNIT_DELTA_SPREAD) / Decimal::ONE_HUNDRED;
-            let unit_like = UNIT_FACTORS.into_iter().map(Decimal::from).any(|factor| {
-                ratio >= factor * (Decimal::ONE - spread)
-                    && ratio <= factor * (Decimal::ONE + spread)
-            });
-            let quiet_other = [
-                Analyte::Hb,
-                Analyte::Rbc,
-                Analyte::Wbc,
-                Analyte::Platelets,
-                Analyte::Mcv,
-            ]
-            .into_iter()
-            .filter(|other| *other != analyte)
-            .any(
-                |other| match (exact(specimen, other), last(other, fortnight)) {
-                    (Some(now), Some(then)) => {
-                        (now - then).abs() * Decimal::ONE_HUNDRED
-                            < then * self.value(&UNIT_DELTA_QUIET)
-                    }
-                    _ => false,
-                },
-            );
-            if unit_like && quiet_other {
-                by_unit.push(analyte);
-            }
-        }
-
+        let transfused = facts::at(self.timeline, specimen.at.instant)
+            .get("rbc_transfusion_120d")
+            .is_some_and(Truth::is_true);
+        let diluted = self.dilution(&past, transfused);
+        let odd = self.odd_changes(&past, transfused);
+        let by_unit = self.unit_changes(&past);
+        specimen.diluted = diluted;
         specimen.doubtful_identity = !odd.is_empty() || !by_unit.is_empty();
-        let mut changed = false;
-        for (analytes, word, text) in [
+        let mut doubts = vec![
             (
                 by_unit,
                 "unit-delta",
@@ -1012,21 +897,173 @@ impl Judge<'_> {
                 "unit-inconsistent",
                 "Changed more than expected since the last result: verify patient and sample.",
             ),
-        ] {
+        ];
+        if diluted {
+            doubts.push((
+                vec![Analyte::Hb, Analyte::Wbc, Analyte::Platelets],
+                "unit-inconsistent",
+                "Possible dilution: repeat.",
+            ));
+        }
+        let mut changed = false;
+        for (analytes, word, text) in doubts {
             for position in self.members(specimen, &analytes) {
                 changed = true;
                 self.doubt(position, word, text);
             }
         }
-        if specimen.diluted {
-            for position in self.members(specimen, &[Analyte::Hb, Analyte::Wbc, Analyte::Platelets])
-            {
-                changed = true;
-                self.doubt(position, "unit-inconsistent", "Possible dilution: repeat.");
-            }
-        }
         changed
     }
+
+    fn given(&self, specimen: &Specimen, tokens: &[&str]) -> bool {
+        let facts = facts::at(self.timeline, specimen.at.instant);
+        tokens
+            .iter()
+            .any(|token| facts.get(token).is_some_and(Truth::is_true))
+    }
+
+    fn days(&self, limit: &Limit) -> Duration {
+        super::grade::days(limit, self.tuning)
+    }
+
+    /// DQ-13: Hb, WBC and PLT fall together by the same share within a day.
+    fn dilution(&self, past: &Past<'_>, transfused: bool) -> bool {
+        const TOGETHER: [Analyte; 3] = [Analyte::Hb, Analyte::Wbc, Analyte::Platelets];
+        let hours = Duration::hours(i64::try_from(self.value(&DILUTION_HOURS)).unwrap_or_default());
+        let Some(before) = past
+            .within(hours)
+            .find(|other| TOGETHER.iter().all(|analyte| other.get(*analyte).is_some()))
+        else {
+            return false;
+        };
+        let ratios: Option<Vec<Decimal>> = TOGETHER
+            .into_iter()
+            .map(|analyte| exact(past.now, analyte)?.checked_div(exact(before, analyte)?))
+            .collect();
+        let fallen = Decimal::ONE - self.value(&DILUTION_FALL) / Decimal::ONE_HUNDRED;
+        let alike = ratios.is_some_and(|ratios| {
+            let largest = ratios.iter().max().copied().unwrap_or_default();
+            let smallest = ratios.iter().min().copied().unwrap_or_default();
+            largest <= fallen && largest <= smallest * self.value(&DILUTION_RATIO)
+        });
+        alike && !transfused && !self.given(past.now, &["bleeding", "iv_fluids"])
+    }
+
+    /// DQ-17: changes that rather mean another patient's sample.
+    fn odd_changes(&self, past: &Past<'_>, transfused: bool) -> Vec<Analyte> {
+        let within = self.days(&DELTA_DAYS);
+        let pair = |analyte| Some((exact(past.now, analyte)?, past.last(analyte, within)?));
+        let mut odd = Vec::new();
+        if let Some((now, then)) = pair(Analyte::Mcv)
+            && (now - then).abs() > self.value(&DELTA_MCV)
+            && !transfused
+        {
+            odd.push(Analyte::Mcv);
+        }
+        if let Some((now, then)) = pair(Analyte::Hb)
+            && now - then > self.value(&DELTA_HB)
+            && !transfused
+        {
+            odd.push(Analyte::Hb);
+        }
+        let factor = self.value(&DELTA_FACTOR);
+        let jumped: Vec<Analyte> = [Analyte::Platelets, Analyte::Wbc]
+            .into_iter()
+            .filter(|analyte| {
+                pair(*analyte).is_some_and(|(now, then)| {
+                    now != then && now.max(then) >= now.min(then) * factor
+                })
+            })
+            .collect();
+        if !jumped.is_empty() && !self.jump_is_explained(past.now) {
+            odd.extend(jumped);
+        }
+        odd
+    }
+
+    fn jump_is_explained(&self, specimen: &Specimen) -> bool {
+        let blasts = specimen.get(Analyte::Blasts).is_some_and(|reading| {
+            !reading
+                .interval
+                .is_below(self.value(&DELTA_BLASTS))
+                .is_true()
+        });
+        blasts
+            || self.given(
+                specimen,
+                &["chemo_21", "gcsf_14", "steroid_high", "steroid", "ivig"],
+            )
+            || facts::happened(
+                self.timeline,
+                "plt_transfusion",
+                specimen.at.instant,
+                Duration::days(3),
+            )
+    }
+
+    /// T4: a jump by a unit's factor while the rest of the specimen stays as it was. Neutrophils
+    /// and the other kinds of white cells swing tenfold by themselves and are not asked.
+    fn unit_changes(&self, past: &Past<'_>) -> Vec<Analyte> {
+        const ASKED: [Analyte; 4] = [Analyte::Hb, Analyte::Rbc, Analyte::Wbc, Analyte::Platelets];
+        let within = self.days(&UNIT_DELTA_DAYS);
+        let spread = self.value(&UNIT_DELTA_SPREAD) / Decimal::ONE_HUNDRED;
+        let steady = |analyte| match (exact(past.now, analyte), past.last(analyte, within)) {
+            (Some(now), Some(then)) => {
+                (now - then).abs() * Decimal::ONE_HUNDRED < then * self.value(&UNIT_DELTA_QUIET)
+            }
+            _ => false,
+        };
+        let unit_like = |analyte| {
+            let (Some(now), Some(then)) = (exact(past.now, analyte), past.last(analyte, within))
+            else {
+                return false;
+            };
+            now.max(then)
+                .checked_div(now.min(then))
+                .is_some_and(|ratio| {
+                    UNIT_FACTORS.into_iter().map(Decimal::from).any(|factor| {
+                        ratio >= factor * (Decimal::ONE - spread)
+                            && ratio <= factor * (Decimal::ONE + spread)
+                    })
+                })
+        };
+        ASKED
+            .into_iter()
+            .filter(|analyte| {
+                unit_like(*analyte)
+                    && ASKED
+                        .into_iter()
+                        .chain([Analyte::Mcv])
+                        .any(|other| other != *analyte && steady(other))
+            })
+            .collect()
+    }
+}
+
+/// A specimen and those before it, oldest first.
+struct Past<'a> {
+    now: &'a Specimen,
+    earlier: &'a [Specimen],
+}
+
+impl<'a> Past<'a> {
+    /// Specimens at most so much older, newest first.
+    fn within(&self, window: Duration) -> impl Iterator<Item = &'a Specimen> {
+        let now = self.now.at.instant;
+        self.earlier
+            .iter()
+            .rev()
+            .take_while(move |other| now - other.at.instant <= window)
+    }
+
+    /// The last value of an analyte inside a window.
+    fn last(&self, analyte: Analyte, window: Duration) -> Option<Decimal> {
+        self.within(window).find_map(|other| exact(other, analyte))
+    }
+}
+
+fn exact(specimen: &Specimen, analyte: Analyte) -> Option<Decimal> {
+    specimen.get(analyte)?.interval.as_exact()
 }
 
 /// Percentages of the differential.

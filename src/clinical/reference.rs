@@ -340,7 +340,7 @@ static PLT_BANDS: [Limit; 4] = [
 fn row_at<'r, R>(
     rows: &'r [R],
     until: impl Fn(&R) -> Option<&Limit>,
-    age: &Age,
+    age: Age,
     tuning: &Tuning,
 ) -> Option<&'r R> {
     rows.iter()
@@ -352,7 +352,7 @@ fn weeks(person: &Person) -> Decimal {
 }
 
 /// The haemoglobin row for an age: pregnancy first, then prematurity, then age and sex.
-fn hb_row(age: &Age, group: Group<'_>, tuning: &Tuning) -> &'static HbRow {
+fn hb_row(age: Age, group: Group<'_>, tuning: &Tuning) -> &'static HbRow {
     match group.pregnant {
         Some(Some(1)) => return &HB_TRIMESTER_1,
         Some(Some(3)) => return &HB_TRIMESTER_3,
@@ -375,7 +375,7 @@ fn hb_row(age: &Age, group: Group<'_>, tuning: &Tuning) -> &'static HbRow {
 /// Whether the limit for women was used because sex is not known.
 pub fn hb_sex_assumed(age: &Age, group: Group<'_>, tuning: &Tuning) -> bool {
     group.person.sex == Sex::Unknown
-        && hb_row(age, group, tuning).until.is_none()
+        && hb_row(*age, group, tuning).until.is_none()
         && group.pregnant.is_none()
 }
 
@@ -408,8 +408,8 @@ pub fn hb_adjustment(age: &Age, person: &Person, tuning: &Tuning) -> Decimal {
 /// The limit below which a lineage is low.
 pub fn lower_limit(lineage: Lineage, age: &Age, group: Group<'_>, tuning: &Tuning) -> Decimal {
     match lineage {
-        Lineage::Erythroid => tuning.value(&hb_row(age, group, tuning).normal),
-        Lineage::Neutrophil => anc_limit(age, group, tuning),
+        Lineage::Erythroid => tuning.value(&hb_row(*age, group, tuning).normal),
+        Lineage::Neutrophil => anc_limit(*age, group, tuning),
         Lineage::Platelet => {
             if age.reaches(&PLT_NEWBORN_UNTIL, tuning) {
                 tuning.value(&PLT)
@@ -422,7 +422,7 @@ pub fn lower_limit(lineage: Lineage, age: &Age, group: Group<'_>, tuning: &Tunin
     }
 }
 
-fn anc_limit(age: &Age, group: Group<'_>, tuning: &Tuning) -> Decimal {
+fn anc_limit(age: Age, group: Group<'_>, tuning: &Tuning) -> Decimal {
     let very_preterm = weeks(group.person) < tuning.value(&ANC_VERY_PRETERM_WEEKS);
     if !age.reaches(&ANC_NEWBORN_UNTIL, tuning) && !very_preterm {
         return tuning.value(&ANC_NEWBORN);
@@ -456,7 +456,7 @@ pub fn bounds(
     let mut bounds = Vec::with_capacity(5);
     match lineage {
         Lineage::Erythroid => {
-            let row = hb_row(age, group, tuning);
+            let row = hb_row(*age, group, tuning);
             match &row.mild {
                 Some(mild) => {
                     bounds.push((normal, Grade::Mild));
@@ -500,7 +500,7 @@ pub fn range(
         Analyte::Arc => &ARC,
         _ => return None,
     };
-    let row = row_at(rows, |row| row.until.as_ref(), age, tuning).unwrap_or(&ALC_ADULT);
+    let row = row_at(rows, |row| row.until.as_ref(), *age, tuning).unwrap_or(&ALC_ADULT);
     let upper = match (&row.upper, analyte) {
         (Some(_), Analyte::Wbc) if pregnant && row.until.is_none() => {
             Some(tuning.value(&WBC_PREGNANT))

@@ -371,9 +371,11 @@ impl Priors {
 
 /// Priors in the order N I T C A Y M O, as the rule blocks print them: `"-3 -2 0 +1 +1 +2 +1 -"`,
 /// a lone `-` for a band in which the rule is not evaluated.
+///
+/// # Panics
+/// When compiling, on a text that is not eight bands.
 #[expect(
     clippy::indexing_slicing,
-    clippy::cast_lossless,
     reason = "evaluated when compiling; a wrong text fails the build"
 )]
 pub const fn priors(text: &str) -> Priors {

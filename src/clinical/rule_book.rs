@@ -3,7 +3,7 @@
 
 use super::{
     assessment::Urgency,
-    candidates, catalogue, context, explain, grade, judge, life_cycle,
+    candidates, catalogue, context, decide, explain, grade, judge, life_cycle,
     limits::{Limit, Tuning},
     patterns, quality, reference,
     rule::{Band, Criterion, Kind, Rule, Watch},
@@ -109,7 +109,8 @@ fn criteria_of_watch(watch: &'static Watch) -> impl Iterator<Item = &'static Cri
     })
 }
 
-fn watches() -> impl Iterator<Item = (&'static Watch, &'static str)> {
+/// Every pattern and safety rule, with its kind.
+pub fn watches() -> impl Iterator<Item = (&'static Watch, &'static str)> {
     let patterns = patterns::MAIN
         .iter()
         .chain(patterns::FURTHER)
@@ -128,6 +129,7 @@ pub fn common_limits() -> Vec<&'static Limit> {
     all.extend(candidates::limits());
     all.extend(judge::limits());
     all.extend(life_cycle::limits());
+    all.extend(decide::limits());
     all
 }
 

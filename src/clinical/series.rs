@@ -171,10 +171,10 @@ pub fn persists(context: &Context<'_>, limit: &Limit, statement: impl Fn(usize) 
             None => {}
         }
     }
-    match run {
-        None if stopped => Truth::False,
-        _ if stopped => Truth::False,
-        _ => Truth::Unknown,
+    if stopped {
+        Truth::False
+    } else {
+        Truth::Unknown
     }
 }
 
@@ -919,7 +919,7 @@ fn representative(interval: &Interval) -> Option<Decimal> {
 }
 
 fn cycle_token(context: &Context<'_>, token: &str) -> Answer {
-    let cycle = cycle(context);
+    let cycle = context.cycle();
     match token {
         "cycle_partial" => (cycle.status == cycle::Status::Partial).into(),
         "cycle_deep" => (cycle.deep > 0).into(),

@@ -47,6 +47,10 @@ pub fn limits() -> Vec<&'static Limit> {
 
 /// A value as used: measured, or computed from measured ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent marks of one value"
+)]
 pub struct Reading {
     /// What.
     pub analyte: Analyte,
@@ -95,6 +99,10 @@ impl Mark {
 
 /// Results of one specimen.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent marks of one specimen"
+)]
 pub struct Specimen {
     /// When it was taken.
     pub at: SampleTime,
@@ -255,11 +263,13 @@ pub fn group(timeline: &Timeline, usable: impl Fn(usize) -> bool) -> Vec<Specime
     specimens
 }
 
+type Identity<'m> = (Analyte, Option<&'m (Arc<str>, Arc<str>)>, &'m str);
+
 /// Something to sort by that does not depend on when a result arrived.
-fn identity(measurement: &Measurement) -> (Analyte, &Option<(Arc<str>, Arc<str>)>, &str) {
+fn identity(measurement: &Measurement) -> Identity<'_> {
     (
         measurement.analyte,
-        &measurement.source.identifier,
+        measurement.source.identifier.as_ref(),
         measurement.received.value.as_str(),
     )
 }

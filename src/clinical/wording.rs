@@ -199,30 +199,24 @@ pub fn lineage_summary(context: &Context<'_>) -> String {
         let Some(reading) = &line.reading else {
             continue;
         };
-        let mut text = value(reading.analyte, &reading.interval);
-        match (line.limit, line.low.is_true()) {
+        let text = value(reading.analyte, &reading.interval);
+        let limit = match (line.limit, line.low.is_true()) {
             (Some(limit), true) => {
                 let word = line.grade().map_or_else(
                     || format!("at least {}", grade::grade_word(line.mildest)),
                     |grade| grade::grade_word(grade).to_owned(),
                 );
-                text.push_str(&format!(
-                    " (limit {}, {word})",
-                    number(limit, reading.analyte)
-                ));
+                format!(" (limit {}, {word})", number(limit, reading.analyte))
             }
             (Some(limit), false) if line.low.is_unknown() => {
-                text.push_str(&format!(
-                    " (limit {}, not decided)",
-                    number(limit, reading.analyte)
-                ));
+                format!(" (limit {}, not decided)", number(limit, reading.analyte))
             }
-            _ => {}
-        }
-        if let Some(days) = line.borrowed_days {
-            text.push_str(&format!(", {days} d older"));
-        }
-        parts.push(text);
+            _ => String::new(),
+        };
+        let older = line
+            .borrowed_days
+            .map_or_else(String::new, |days| format!(", {days} d older"));
+        parts.push(format!("{text}{limit}{older}"));
     }
     parts.join(", ")
 }

@@ -2,12 +2,15 @@
 
 use std::{
     io::{self, Write},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::{
-    HttpRequest,
+    HttpMessage as _, HttpRequest, HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
     http::header,
     web::{Bytes, Payload},
 };
@@ -113,10 +116,63 @@ pub(super) struct BodyLimits {
     pub(super) time: Duration,
 }
 
-/// Reads the body of a request.
+/// What was left unread of a refused body.
+pub(super) struct Unread {
+    _payload: Payload,
+}
+
+impl Unread {
+    /// Ties it to the answer. As long as it lives the framework knows that the rest was not wanted, and
+    /// closes the connection when the answer is out; once dropped, it would read and discard whatever
+    /// still comes, for as long as it comes.
+    pub(super) fn outlive(self, answer: HttpResponse) -> HttpResponse {
+        answer.map_body(|_, body| {
+            BoxBody::new(Answer {
+                body,
+                _unread: self,
+            })
+        })
+    }
+}
+
+/// The body of an answer, with what it has to outlive.
+struct Answer {
+    body: BoxBody,
+    _unread: Unread,
+}
+
+impl MessageBody for Answer {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.body.as_pin_mut().poll_next(cx)
+    }
+}
+
+/// Reads the body of a request. Of a refused one the rest is kept with the request, as [`Unread`].
 pub(super) async fn read(
     req: &HttpRequest,
     mut payload: Payload,
+    limits: BodyLimits,
+    budget: &Budget,
+) -> Result<Body, Error> {
+    let body = read_whole(req, &mut payload, limits, budget).await;
+    if body.is_err() {
+        req.extensions_mut().insert(Unread { _payload: payload });
+    }
+    body
+}
+
+async fn read_whole(
+    req: &HttpRequest,
+    payload: &mut Payload,
     limits: BodyLimits,
     budget: &Budget,
 ) -> Result<Body, Error> {

@@ -19,7 +19,9 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use super::{
-    Door, cors,
+    Door,
+    body::Unread,
+    cors,
     error::{self, Error},
     metrics::{RequestLabels, RouteLabel},
     negotiate,
@@ -62,7 +64,13 @@ pub(super) async fn follow(
     let _entered = span.enter();
     let mut response = match outcome {
         Ok(response) => match refused(&response).map(|error| error.answer(&id, pretty)) {
-            Some(answer) => response.into_response(answer),
+            Some(answer) => {
+                let unread = response.request().extensions_mut().remove::<Unread>();
+                response.into_response(match unread {
+                    Some(unread) => unread.outlive(answer),
+                    None => answer,
+                })
+            }
             None => response.map_into_boxed_body(),
         },
         Err(early) => {

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{
     AsOf, IntakeError, Settings,
     model::{check, context, doubt_issue, note, say},
-    parse,
+    prepare::parse,
     receipt::AssessmentNote,
 };
 use crate::{

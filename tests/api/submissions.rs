@@ -266,7 +266,7 @@ async fn a_conditional_reference_is_for_transactions_only() {
     let answer = app
         .post("/fhir", &bundle("transaction", &[result.clone()]))
         .await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.entry_statuses(), [201], "{}", answer.text);
     let answer = app.post("/fhir", &batch(&[result])).await;
     assert_eq!(answer.entry_statuses(), [422], "{}", answer.text);
 }

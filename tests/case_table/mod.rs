@@ -1,4 +1,13 @@
 //! Reads the clinicians' tables: ages in words, results as they are said, tokens.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a table that cannot be read fails its test"
+)]
+
+pub(crate) mod life;
+pub(crate) mod outcome;
+pub(crate) mod statement;
 
 use std::sync::Arc;
 
@@ -106,6 +115,54 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
     timeline
 }
 
+/// The patient of a row of `grades.csv`.
+pub(crate) fn grade_row(row: &Row) -> Timeline {
+    let lineage = match row.get("lineage") {
+        "E" => "Hb",
+        "N" => "ANC",
+        _ => "PLT",
+    };
+    let mut timeline = Timeline::default();
+    timeline.person.birth = born(row.get("age"), INDEX.date());
+    timeline.person.sex = match row.get("sex") {
+        "F" => Sex::Female,
+        "M" => Sex::Male,
+        _ => Sex::Unknown,
+    };
+    for item in row.get("context").split(';').map(str::trim) {
+        if !item.is_empty() {
+            context(&mut timeline, item);
+        }
+    }
+    let at = SampleTime {
+        instant: INDEX,
+        precision: Precision::Instant,
+    };
+    add_results(
+        &mut timeline,
+        &format!("{lineage} {}", row.get("value")),
+        at,
+        &"index".into(),
+    );
+    timeline
+}
+
+/// The patient of a row of `aplasia_labels.csv`.
+pub(crate) fn aplasia(row: &Row) -> Timeline {
+    let mut timeline = Timeline::default();
+    timeline.person.birth = born(row.get("age"), INDEX.date());
+    timeline.person.sex = Sex::Female;
+    let at = SampleTime {
+        instant: INDEX,
+        precision: Precision::Instant,
+    };
+    add_results(&mut timeline, row.get("results"), at, &"index".into());
+    // Enough points for the rule to be listed, so that its label shows.
+    timeline.facts.push(fact("hepatitis_recent", Truth::True));
+    timeline.facts.push(fact("tox_benzene", Truth::True));
+    timeline
+}
+
 pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
@@ -188,6 +245,13 @@ pub(crate) fn context(timeline: &mut Timeline, item: &str) {
             from: INDEX.date() - Duration::days(i64::from(days)),
             until: None,
             gestation: Some((days, INDEX.date())),
+        });
+    } else if let Some(days) = item.strip_prefix("delivered ") {
+        let until = INDEX.date() - Duration::days(i64::from(leading(days)));
+        timeline.pregnancies.push(Pregnancy {
+            from: until - Duration::days(280),
+            until: Some(until),
+            gestation: None,
         });
     } else if let Some(rest) = item.strip_prefix("smokes ") {
         person.smoking = Smoking::PerDay(u16::try_from(leading(rest)).expect("cigarettes"));
@@ -296,6 +360,10 @@ fn answer(timeline: &mut Timeline, token: &str, positive: bool) {
     timeline.facts.push(fact(token, positive.into()));
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one list of the ways in which the tables name a result"
+)]
 fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Arc<str>) {
     match item {
         "DAT pos" => return answer(timeline, "dat_positive", true),
@@ -388,13 +456,12 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
     }
     if let Some(times) = times_upper {
         let times = decimal(times.trim_end_matches("xULN").trim());
-        match measurement.value.and_then(|value| value.as_exact()) {
-            Some(value) => measurement.upper_limit = Some(value / times),
-            None => {
-                let upper = Decimal::from(200);
-                measurement.value = Some(Interval::exact(times * upper));
-                measurement.upper_limit = Some(upper);
-            }
+        if let Some(value) = measurement.value.and_then(|value| value.as_exact()) {
+            measurement.upper_limit = Some(value / times);
+        } else {
+            let upper = Decimal::from(200);
+            measurement.value = Some(Interval::exact(times * upper));
+            measurement.upper_limit = Some(upper);
         }
     }
     measurement.received = Received {
@@ -411,18 +478,19 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
 /// Factor to the canonical unit for the units that the tables use.
 fn factor(analyte: Analyte, unit: &str) -> Decimal {
     match (analyte, unit) {
-        (Analyte::Hb, "g/dL") => Decimal::TEN,
         (Analyte::B12, "pg/mL") => Decimal::new(738, 3),
         (Analyte::Hct, "%") => Decimal::new(1, 2),
         (_, "/uL") => Decimal::new(1, 3),
-        (_, "10*4/uL") => Decimal::TEN,
+        (Analyte::Hb, "g/dL") | (_, "10*4/uL") => Decimal::TEN,
         (_, "lakh/mm3") => Decimal::ONE_HUNDRED,
         _ => Decimal::ONE,
     }
 }
 
 /// Names used in the tables; longer ones before their beginnings.
-const NAMES: [(&str, Analyte); 49] = [
+const NAMES: [(&str, Analyte); 51] = [
+    ("ADAMTS13", Analyte::Adamts13),
+    ("MCH", Analyte::Mch),
     ("Hb", Analyte::Hb),
     ("Hct", Analyte::Hct),
     ("RBC", Analyte::Rbc),

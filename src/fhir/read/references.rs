@@ -142,12 +142,15 @@ impl<'s, 't> Index<'s, 't> {
                 .and_then(|(_, places)| self.found(*places.first()?));
             return here.map_or(Target::Nowhere, Target::Here);
         }
-        if reference.contains("://") {
-            return Target::Outside(reference.to_owned());
-        }
-        if let Some((kind, query)) = reference.split_once('?') {
+        // First: an identifier's system in the query has a scheme of its own.
+        if let Some((kind, query)) = reference.split_once('?')
+            && !kind.contains("://")
+        {
             // Outside a transaction, or with other criteria, it names nothing.
             return self.conditional(kind, query).unwrap_or(Target::Nowhere);
+        }
+        if reference.contains("://") {
+            return Target::Outside(reference.to_owned());
         }
         self.relative(from, reference)
             .map_or_else(|| Target::Outside(reference.to_owned()), Target::Here)

@@ -438,23 +438,3 @@ impl Store for Sqlite {
         })
     }
 }
-
-/// The outbox seen from beside: for commands that look while a service runs.
-pub struct Beside(Connection);
-
-impl Beside {
-    /// A connection that only reads, without the lock of the service.
-    pub fn open(path: &std::path::Path) -> Result<Self> {
-        open::connect_reader(path).map(Self)
-    }
-
-    /// As [`Store::deliveries`].
-    pub fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliverySummary>> {
-        outbox::list(&self.0, filter)
-    }
-
-    /// As [`Store::delivery`].
-    pub fn delivery(&self, id: i64) -> Result<Option<DeliveryDetail>> {
-        outbox::show(&self.0, id)
-    }
-}

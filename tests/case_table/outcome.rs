@@ -1,0 +1,123 @@
+//! What came out of an assessment, in the words of the tables.
+
+use marrowflag::clinical::{
+    assessment::{Assessment, Fit, Grade, Lineage, LineageResult, Output, Urgency},
+    truth::Truth,
+};
+
+pub(crate) fn grade_word(grade: Grade) -> &'static str {
+    match grade {
+        Grade::None => "none",
+        Grade::Mild => "mild",
+        Grade::Moderate => "moderate",
+        Grade::Severe => "severe",
+        Grade::VerySevere => "very severe",
+        Grade::Critical => "critical",
+    }
+}
+
+pub(crate) fn lineage_text(result: &LineageResult) -> String {
+    let letter = match result.lineage {
+        Lineage::Erythroid => "E",
+        Lineage::Neutrophil => "N",
+        Lineage::Platelet => "P",
+    };
+    match (result.grade, result.at_least) {
+        (Some(grade), _) => format!("{letter} {}", grade_word(grade)),
+        (None, Some(grade)) => format!("{letter} ≥{}", grade_word(grade)),
+        (None, None) => format!("{letter} ?"),
+    }
+}
+
+pub(crate) fn grades(assessment: &Assessment) -> String {
+    let parts: Vec<String> = assessment.lineages.iter().map(lineage_text).collect();
+    parts.join("; ")
+}
+
+pub(crate) fn urgency(assessment: &Assessment) -> &'static str {
+    match assessment.urgency {
+        Urgency::U0 => "U0",
+        Urgency::U1 => "U1",
+        Urgency::U2 => "U2",
+        Urgency::U3 => "U3",
+        Urgency::U4 => "U4",
+    }
+}
+
+pub(crate) fn output(assessment: &Assessment) -> &'static str {
+    match (assessment.output, assessment.urgency >= Urgency::U2) {
+        (Output::Nothing, _) => "NONE",
+        (Output::Report, _) => "DR",
+        (Output::Flag, true) => "FLAG+CARD",
+        (Output::Flag, false) => "FLAG",
+        (Output::SafetyFlag, _) => "FLAG(safety)+CARD",
+    }
+}
+
+pub(crate) fn patterns(assessment: &Assessment) -> String {
+    let ids: Vec<&str> = assessment
+        .patterns
+        .iter()
+        .map(|hit| hit.id)
+        .chain({
+            let mut safety: Vec<&str> = assessment
+                .safety
+                .iter()
+                .filter(|hit| hit.truth == Truth::True)
+                .map(|hit| hit.id)
+                .collect();
+            safety.sort_unstable();
+            safety
+        })
+        .collect();
+    if ids.is_empty() {
+        "none".to_owned()
+    } else {
+        ids.join("; ")
+    }
+}
+
+pub(crate) fn listed(assessment: &Assessment, most: usize) -> String {
+    let texts: Vec<String> = assessment
+        .candidates
+        .iter()
+        .take(most)
+        .map(|candidate| {
+            let fit = match candidate.fit {
+                Fit::Hidden => "hidden",
+                Fit::Weak => "weak",
+                Fit::Moderate => "moderate",
+                Fit::Strong => "strong",
+            };
+            let gate = if candidate.gate == Truth::Unknown {
+                ",gate?"
+            } else {
+                ""
+            };
+            format!("{} {fit}({}{gate})", candidate.id, candidate.score)
+        })
+        .collect();
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(", ")
+    }
+}
+
+/// Label of the aplastic anaemia counts, empty when it is not listed.
+pub(crate) fn label(assessment: &Assessment) -> String {
+    assessment
+        .candidates
+        .iter()
+        .find(|candidate| candidate.id == "D01")
+        .and_then(|candidate| candidate.label.clone())
+        .unwrap_or_default()
+}
+
+/// The same as `aplasia_labels.csv` writes it.
+pub(crate) fn counts_label(assessment: &Assessment) -> String {
+    match label(assessment) {
+        label if label.is_empty() => "none".to_owned(),
+        label => label.replace("-COUNTS", ""),
+    }
+}

@@ -1,0 +1,277 @@
+//! Every number of the model is moved one step up and one step down: at least one row of the case
+//! tables must notice. What none notices is printed; in a gate, an excluding line or a grade that
+//! fails, unless it is listed below with its reason.
+
+mod case_table;
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use case_table::{
+    INDEX, Row, aplasia, grade_row,
+    life::{self, Patient, flags, reports, told},
+    outcome::{grades, label, lineage_text, listed, output, patterns, urgency},
+    rows, statement, timeline,
+};
+use marrowflag::clinical::{
+    decide::assess_with,
+    explain,
+    limits::{Limit, Tuning},
+    rule_book,
+};
+
+/// Survivors in a gate, an excluding line or a grade that cannot be noticed, and why.
+const UNNOTICED: &[(&str, &str)] = &[];
+
+/// One row, or for the life of Flags one case of several rows, of one table.
+struct Entry {
+    table: &'static str,
+    rule: String,
+    rows: Vec<Row>,
+}
+
+/// What the columns of a row say of it under a tuning.
+fn outcome(entry: &Entry, tuning: &Tuning) -> String {
+    let assess = |timeline| assess_with(&timeline, INDEX, tuning);
+    let [row, ..] = entry.rows.as_slice() else {
+        return String::new();
+    };
+    match entry.table {
+        "rules" => format!("{:?}", statement::differences(row, tuning)),
+        "grades" => assess(grade_row(row))
+            .lineages
+            .iter()
+            .map(lineage_text)
+            .collect(),
+        "aplasia_labels" => label(&assess(aplasia(row))),
+        "life_cycle" => {
+            let mut patient = Patient::new();
+            let mut text = String::new();
+            for row in &entry.rows {
+                let decision = life::take(&mut patient, row, tuning);
+                text.push_str(&flags(&patient.findings));
+                text.push_str(&told(&decision));
+                text.push_str(&reports(&decision));
+            }
+            text
+        }
+        _ => {
+            let assessment = assess(timeline(row));
+            let doubts: BTreeSet<String> = assessment
+                .doubts
+                .iter()
+                .map(|doubt| format!("{}:{}", doubt.analyte.key(), doubt.word))
+                .collect();
+            let said = |column: &str, text: String| {
+                if row.get(column).is_empty() {
+                    String::new()
+                } else {
+                    text
+                }
+            };
+            [
+                said("grades", grades(&assessment)),
+                said("patterns", patterns(&assessment)),
+                said("candidates", listed(&assessment, 9)),
+                said("urgency", urgency(&assessment).to_owned()),
+                said("output", output(&assessment).to_owned()),
+                said("patterns", label(&assessment)),
+                said("doubts", format!("{doubts:?}")),
+            ]
+            .join("|")
+        }
+    }
+}
+
+fn entries() -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for table in [
+        "rules",
+        "limits",
+        "worked",
+        "quality",
+        "grades",
+        "aplasia_labels",
+    ] {
+        for row in rows(table) {
+            entries.push(Entry {
+                table,
+                rule: row.get("rule").to_owned(),
+                rows: vec![row],
+            });
+        }
+    }
+    let mut case = String::new();
+    for row in rows("life_cycle") {
+        if row.get("case") == case {
+            entries.last_mut().expect("a case").rows.push(row);
+        } else {
+            row.get("case").clone_into(&mut case);
+            entries.push(Entry {
+                table: "life_cycle",
+                rule: "life".to_owned(),
+                rows: vec![row],
+            });
+        }
+    }
+    entries
+}
+
+/// One number, one step away.
+struct Move {
+    name: String,
+    family: String,
+    tuning: Tuning,
+    severe: bool,
+}
+
+fn family(id: &str) -> String {
+    id.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// Limits that stand in a gate, a trigger, an excluding line or a grade.
+fn severe() -> BTreeSet<&'static str> {
+    let mut found: Vec<&'static Limit> = Vec::new();
+    for rule in marrowflag::clinical::candidates::rules() {
+        explain::limits_of(&rule.gate, &mut found);
+        for line in rule.excluding {
+            explain::limits_of(&line.when, &mut found);
+        }
+    }
+    for watch in rule_book::watches().map(|(watch, _)| watch) {
+        for level in watch.levels {
+            explain::limits_of(&level.when, &mut found);
+        }
+    }
+    let mut ids: BTreeSet<&'static str> = found.into_iter().map(|limit| limit.id).collect();
+    ids.extend(
+        rule_book::limits()
+            .into_iter()
+            .map(|limit| limit.id)
+            .filter(|id| {
+                ["hb.", "anc.", "plt."]
+                    .iter()
+                    .any(|grade| id.starts_with(grade))
+            }),
+    );
+    ids
+}
+
+fn moves() -> Vec<Move> {
+    let severe = severe();
+    let mut moves = Vec::new();
+    for limit in rule_book::limits() {
+        for (sign, step) in [("+", limit.step), ("-", -limit.step)] {
+            moves.push(Move {
+                name: format!("{} {}{} {}", limit.id, limit.value, sign, limit.step),
+                family: family(limit.id),
+                tuning: Tuning::none().with_limit(limit.id, limit.value + step),
+                severe: severe.contains(limit.id),
+            });
+        }
+    }
+    for (id, points) in rule_book::points() {
+        for moved in [points + 1, points - 1] {
+            moves.push(Move {
+                name: format!("{id} {points:+} -> {moved:+}"),
+                family: family(&id),
+                tuning: Tuning::none().with_points(&id, moved),
+                severe: false,
+            });
+        }
+    }
+    moves
+}
+
+/// Whether a row notices; rows of the same rule are asked first, then those that noticed before.
+fn noticed(moved: &Move, entries: &[Entry], usual: &[String], hits: &[AtomicUsize]) -> bool {
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    order.sort_by_key(|place| {
+        let own = entries
+            .get(*place)
+            .is_some_and(|entry| entry.rule.split('.').next() == Some(moved.family.as_str()));
+        let before = hits
+            .get(*place)
+            .map_or(0, |count| count.load(Ordering::Relaxed));
+        (!own, std::cmp::Reverse(before))
+    });
+    order.into_iter().any(|place| {
+        let changed = entries
+            .get(place)
+            .is_some_and(|entry| Some(&outcome(entry, &moved.tuning)) != usual.get(place));
+        if changed && let Some(count) = hits.get(place) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        changed
+    })
+}
+
+#[test]
+fn every_number_is_noticed_by_a_row() {
+    let entries = entries();
+    let usual: Vec<String> = entries
+        .iter()
+        .map(|entry| outcome(entry, &Tuning::none()))
+        .collect();
+    let only = std::env::var("MARROWFLAG_LIMITS").unwrap_or_default();
+    let moves: Vec<Move> = moves()
+        .into_iter()
+        .filter(|moved| moved.name.starts_with(&only))
+        .collect();
+    let hits: Vec<AtomicUsize> = entries.iter().map(|_| AtomicUsize::new(0)).collect();
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(2, usize::from);
+    let mut survivors: Vec<usize> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut survivors = Vec::new();
+                    loop {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(moved) = moves.get(place) else {
+                            return survivors;
+                        };
+                        if !noticed(moved, &entries, &usual, &hits) {
+                            survivors.push(place);
+                        }
+                    }
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("a worker"))
+            .collect()
+    });
+    survivors.sort_unstable();
+    println!(
+        "{} moves over {} rows, {} survivors",
+        moves.len(),
+        entries.len(),
+        survivors.len()
+    );
+    let mut unexplained = Vec::new();
+    for moved in survivors.iter().filter_map(|place| moves.get(*place)) {
+        let reason = UNNOTICED
+            .iter()
+            .find(|(id, _)| moved.name.starts_with(id))
+            .map(|(_, reason)| *reason);
+        println!(
+            "survivor{} {} {}",
+            if moved.severe {
+                " (gate, exclusion or grade)"
+            } else {
+                ""
+            },
+            moved.name,
+            reason.unwrap_or_default()
+        );
+        if moved.severe && reason.is_none() {
+            unexplained.push(moved.name.clone());
+        }
+    }
+    assert!(unexplained.is_empty(), "no row notices {unexplained:#?}");
+}
