@@ -451,16 +451,11 @@ pub fn decide(
         .filter_map(|count| judge::judge(&case, *count, Question { as_of, staleness }))
         .collect();
     let steps: Vec<Step> = judgements.iter().map(Step::of).collect();
-<<<<<<< HEAD
-    let walks = walk(&steps, &tuning);
+    let walks = walk(&steps, tuning);
     let mut assessment = match judgements.last() {
         Some(index) => decide::report(index, as_of),
         None => decide::assess_case(&case, as_of),
     };
-=======
-    let walks = walk(&steps, tuning);
-    let mut assessment = decide::assess_case(&case, as_of);
->>>>>>> wL
     let flags: Vec<FlagChange> = if timeline.person.deceased {
         deceased(&timeline, findings, as_of)
     } else {
