@@ -494,7 +494,10 @@ async fn keys_at_an_address_are_fetched_once_and_not_for_every_unknown_name() {
     let file = file.display().to_string();
     let app = TestApp::spawn_in(dir, &["--clients", &file], NOW).await;
     for _ in 0..3 {
-        assert_eq!(discover(&app, &good(&app, "/cds-services")).await.status, 200);
+        assert_eq!(
+            discover(&app, &good(&app, "/cds-services")).await.status,
+            200
+        );
     }
     for name in ["a", "b", "c"] {
         let token = sign(
