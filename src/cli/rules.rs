@@ -25,7 +25,10 @@ pub(super) fn rules(args: &Rules) -> Exit {
                     })
                 })
                 .collect();
-            print(format!("{:#}\n", json!({ "version": env!("CARGO_PKG_VERSION"), "rules": entries })))
+            print(format!(
+                "{:#}\n",
+                json!({ "version": env!("CARGO_PKG_VERSION"), "rules": entries })
+            ))
         }
     }
 }
@@ -33,13 +36,16 @@ pub(super) fn rules(args: &Rules) -> Exit {
 /// Lists the profiles, or writes their schemas into a directory.
 pub(super) fn profiles(args: &Profiles) -> Exit {
     let Some(dir) = &args.write else {
-        let list: String = profiles::ALL.iter().map(|(name, _)| format!("{name}\n")).collect();
+        let list: String = profiles::ALL
+            .iter()
+            .map(|(name, _)| format!("{name}\n"))
+            .collect();
         return print(list);
     };
     let written = fs::create_dir_all(dir).and_then(|()| {
-        profiles::ALL
-            .iter()
-            .try_for_each(|(name, schema)| fs::write(dir.join(format!("{name}.schema.json")), schema))
+        profiles::ALL.iter().try_for_each(|(name, schema)| {
+            fs::write(dir.join(format!("{name}.schema.json")), schema)
+        })
     });
     match written {
         Ok(()) => Exit::Done,

@@ -28,7 +28,10 @@ pub(super) async fn ready(door: Data<Door>) -> Result<HttpResponse, Error> {
         .into_iter()
         .filter_map(|target| Some(format!("{}: {}", target.name, target.hold?.0.as_str())))
         .collect();
-    Ok(answer::plain_json(Success::Ok, &json!({ "ready": true, "degraded": degraded })))
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "ready": true, "degraded": degraded }),
+    ))
 }
 
 /// `GET /version`.

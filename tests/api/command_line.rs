@@ -359,14 +359,23 @@ async fn no_line_of_the_log_repeats_what_was_sent() {
     use std::io::{BufRead as _, BufReader};
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--log", "trace", "--database"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            "trace",
+            "--database",
+        ])
         .arg(format!("sqlite:{}", dir.path().join("m.db").display()))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let base = line.trim().rsplit(' ').next().unwrap().to_owned();
     let client = reqwest::Client::builder().build().unwrap();
     let mut results = pancytopenia("MarkedPatient");
@@ -383,10 +392,22 @@ async fn no_line_of_the_log_repeats_what_was_sent() {
             .await
             .unwrap();
     }
-    for path in ["Flag?patient=MarkedPatient", "Flag/MarkedId", "Observation/MarkedId", "MarkedType/1"] {
-        client.get(format!("{base}/fhir/{path}")).send().await.unwrap();
+    for path in [
+        "Flag?patient=MarkedPatient",
+        "Flag/MarkedId",
+        "Observation/MarkedId",
+        "MarkedType/1",
+    ] {
+        client
+            .get(format!("{base}/fhir/{path}"))
+            .send()
+            .await
+            .unwrap();
     }
-    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(killed.success());
     let log = child.wait_with_output().unwrap().stderr;
     let log = String::from_utf8(log).unwrap();

@@ -294,7 +294,10 @@ fn detail(view: &View<'_>, urgency: Urgency, age: Duration) -> String {
     }
     for rule in &assessment.safety {
         if rule.truth.is_unknown() {
-            page.line(&format!("{}.", markdown::text(&words::not_assessable(rule))));
+            page.line(&format!(
+                "{}.",
+                markdown::text(&words::not_assessable(rule))
+            ));
         }
     }
     doubts(&mut page, assessment);
@@ -325,14 +328,22 @@ impl Page {
         } else {
             words::named(rule)
         };
-        let mut line = format!("{} {}", rule.id, markdown::text(words.trim_end_matches('.')));
+        let mut line = format!(
+            "{} {}",
+            rule.id,
+            markdown::text(words.trim_end_matches('.'))
+        );
         if !rule.thresholds.is_empty() {
             let thresholds = words::list(&rule.thresholds, "");
             let _ = write!(line, " (threshold: {})", markdown::text(&thresholds));
         }
         line.push('.');
         if !rule.source.is_empty() {
-            let _ = write!(line, " Source: {}.", markdown::text(rule.source.trim_end_matches('.')));
+            let _ = write!(
+                line,
+                " Source: {}.",
+                markdown::text(rule.source.trim_end_matches('.'))
+            );
         }
         self.line(&line);
     }
@@ -526,7 +537,10 @@ fn coverage(page: &mut Page, view: &View<'_>) {
             "Put aside because it was not about this patient or not what was asked for",
             &[Standing::PutAside][..],
         ),
-        ("Only part was sent (data-sufficiency: partial)", &[Standing::Partial][..]),
+        (
+            "Only part was sent (data-sufficiency: partial)",
+            &[Standing::Partial][..],
+        ),
     ] {
         let keys: Vec<&str> = view
             .standings

@@ -32,7 +32,11 @@ pub struct Feedback {
 impl Feedback {
     /// `accepted` or `overridden`.
     pub fn outcome(&self) -> &'static str {
-        if self.accepted { "accepted" } else { "overridden" }
+        if self.accepted {
+            "accepted"
+        } else {
+            "overridden"
+        }
     }
 
     /// What it means for the next card (clinical specification 8.2).
@@ -69,7 +73,11 @@ pub fn decode(parsed: &Parsed<'_>, checker: &Checker) -> Result<Vec<Feedback>, V
                 .at(format!("{ROOT}{}", broken.path.dotted()))
         })
         .collect();
-    issues.extend(checker.profiles().check_json("cds-feedback", ROOT, root, 50));
+    issues.extend(
+        checker
+            .profiles()
+            .check_json("cds-feedback", ROOT, root, 50),
+    );
     let mut all = Vec::new();
     for (index, item) in root.items("feedback").iter().enumerate() {
         match one(item) {
@@ -83,7 +91,11 @@ pub fn decode(parsed: &Parsed<'_>, checker: &Checker) -> Result<Vec<Feedback>, V
             None => {}
         }
     }
-    if issues.is_empty() { Ok(all) } else { Err(issues) }
+    if issues.is_empty() {
+        Ok(all)
+    } else {
+        Err(issues)
+    }
 }
 
 fn one(item: &Tree<'_>) -> Option<Feedback> {

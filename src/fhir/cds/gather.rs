@@ -60,7 +60,8 @@ pub fn wanted(call: &Call<'_>) -> Vec<Key> {
         .iter()
         .copied()
         .filter(|key| {
-            key.is_required() || (call.hook == Hook::EncounterDischarge && *key == Key::ActiveOrders)
+            key.is_required()
+                || (call.hook == Hook::EncounterDischarge && *key == Key::ActiveOrders)
         })
         .filter(|key| call.sent(*key).is_none())
         .collect()
@@ -155,7 +156,13 @@ impl<'t> Gathered<'t> {
 
     /// Whether an order for a blood count is open; `None`: not known.
     pub fn count_ordered(&self) -> Option<bool> {
-        match self.held.iter().find(|held| held.key == Key::ActiveOrders)?.sent.as_ref()? {
+        match self
+            .held
+            .iter()
+            .find(|held| held.key == Key::ActiveOrders)?
+            .sent
+            .as_ref()?
+        {
             Sent::Here(found) => Some(found.resources.iter().any(|order| asks_for_count(order))),
             Sent::Nothing => Some(false),
             Sent::Failed | Sent::Unfit(_) => None,
@@ -226,7 +233,11 @@ fn own(key: Key, resource: &Tree<'_>) -> Value {
             members.insert("id".to_owned(), json!("subject"));
         } else {
             members.insert("subject".to_owned(), json!({ "reference": SUBJECT }));
-            if members.get("id").and_then(Value::as_str).is_some_and(|id| id.len() > 64) {
+            if members
+                .get("id")
+                .and_then(Value::as_str)
+                .is_some_and(|id| id.len() > 64)
+            {
                 members.remove("id");
             }
         }
@@ -263,7 +274,9 @@ fn asks_for_count(order: &Tree<'_>) -> bool {
     };
     let coded = code.items("coding").iter().any(|coding| {
         coding.text("system") == Some(crate::fhir::codes::LOINC)
-            && coding.text("code").is_some_and(|code| COUNTS.contains(&code))
+            && coding
+                .text("code")
+                .is_some_and(|code| COUNTS.contains(&code))
     });
     let named = code.text("text").is_some_and(|text| {
         let text = text.to_lowercase();

@@ -105,8 +105,7 @@ fn find<'t>(call: &Call<'t>, order: &'t Tree<'t>, reference: &str) -> Option<&'t
     }
     let (kind, id) = reference.rsplit_once('/')?;
     call.draft_orders.iter().copied().find(|resource| {
-        resource.text("id") == Some(id)
-            && resource.resource_type() == kind.rsplit('/').next()
+        resource.text("id") == Some(id) && resource.resource_type() == kind.rsplit('/').next()
     })
 }
 
@@ -195,7 +194,11 @@ fn detail(drugs: &Drugs, assessment: &Assessment, count: &str, very_low: bool) -
         markdown::text(count)
     ));
     if !drugs.names.is_empty() {
-        let names: Vec<String> = drugs.names.iter().map(|name| markdown::code(name)).collect();
+        let names: Vec<String> = drugs
+            .names
+            .iter()
+            .map(|name| markdown::code(name))
+            .collect();
         paragraphs.push(format!("Ordered: {}.", names.join(", ")));
     }
     let day = assessment.index.as_ref().map(|index| index.at.day());
@@ -208,10 +211,12 @@ fn detail(drugs: &Drugs, assessment: &Assessment, count: &str, very_low: bool) -
     if !others.is_empty() {
         paragraphs.push(format!("Latest counts: {}.", others.join("; ")));
     }
-    paragraphs.push("Shown for cytotoxic drugs and for drugs with a known high risk of \
+    paragraphs.push(
+        "Shown for cytotoxic drugs and for drugs with a known high risk of \
         neutropenia when neutrophils of the last 7 days are below 1.0 x10^9/L. Dose limits of \
         the protocol are not known to marrowflag."
-        .to_owned());
+            .to_owned(),
+    );
     paragraphs.push(markdown::text(&words::horizon(assessment)));
     paragraphs.push(format!("*{}*", words::CAVEAT));
     paragraphs.join("\n\n")

@@ -190,11 +190,7 @@ pub struct Candidate<'a> {
 }
 
 /// Whether the card stays away.
-pub fn is_quiet(
-    card: &Candidate<'_>,
-    shown: Option<&Shown>,
-    answered: Option<&Answered>,
-) -> bool {
+pub fn is_quiet(card: &Candidate<'_>, shown: Option<&Shown>, answered: Option<&Answered>) -> bool {
     let within = |since: OffsetDateTime, period: Duration| card.at < since.saturating_add(period);
     if shown.is_some_and(|shown| shown.uuid == card.uuid) {
         return false;
@@ -214,7 +210,8 @@ pub fn is_quiet(
         } else {
             Duration::days(30)
         };
-        let same_encounter = card.encounter.is_some() && card.encounter == shown.encounter.as_deref();
+        let same_encounter =
+            card.encounter.is_some() && card.encounter == shown.encounter.as_deref();
         !card.marks.escalates(&shown.marks) && (same_encounter || within(shown.at, period))
     });
     by_answer || by_showing
@@ -306,7 +303,11 @@ mod tests {
         assert!(!asked(Acknowledged::Other, 30, &same));
         assert!(asked(Acknowledged::NotRelevant, 900, &same));
         let worse = marks(3, [2, 1, 0]);
-        for what in [Acknowledged::Known, Acknowledged::Other, Acknowledged::NotRelevant] {
+        for what in [
+            Acknowledged::Known,
+            Acknowledged::Other,
+            Acknowledged::NotRelevant,
+        ] {
             assert!(!asked(what, 1, &worse));
         }
     }

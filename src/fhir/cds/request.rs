@@ -196,7 +196,11 @@ fn bare<'t>(id: &'t str, kind: &str) -> &'t str {
 /// Tells what a prefetch value is. The same for what was fetched.
 pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t> {
     // Clients from before 1.0 wrap: { "response": { "status": "200 OK" }, "resource": ... }.
-    let value = match (value.resource_type(), value.get("resource"), value.get("response")) {
+    let value = match (
+        value.resource_type(),
+        value.get("resource"),
+        value.get("response"),
+    ) {
         (None, Some(resource), _) => resource,
         (None, None, Some(_)) => return Sent::Failed,
         _ => value,
@@ -232,7 +236,9 @@ pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t>
             return Sent::Unfit(Unfit::Kind);
         }
         found.next = value.items("link").iter().find_map(|link| {
-            (link.text("relation") == Some("next")).then(|| link.text("url")).flatten()
+            (link.text("relation") == Some("next"))
+                .then(|| link.text("url"))
+                .flatten()
         });
         let total = value
             .get("total")
@@ -260,7 +266,9 @@ pub fn classify<'t>(key: Key, value: &'t Tree<'t>, patient_id: &str) -> Sent<'t>
         return Sent::Unfit(Unfit::OtherPatient);
     }
     if found.resources.len() > MAX_RESOURCES {
-        found.resources.sort_by_key(|resource| std::cmp::Reverse(newest_of(resource)));
+        found
+            .resources
+            .sort_by_key(|resource| std::cmp::Reverse(newest_of(resource)));
         found.resources.truncate(MAX_RESOURCES);
         found.partial = true;
     }
@@ -290,7 +298,11 @@ fn is_of(key: Key, resource: &Tree<'_>, patient_id: &str) -> bool {
 fn newest_of<'t>(resource: &'t Tree<'t>) -> &'t str {
     resource
         .text("effectiveDateTime")
-        .or_else(|| resource.get("effectivePeriod").and_then(|period| period.text("start")))
+        .or_else(|| {
+            resource
+                .get("effectivePeriod")
+                .and_then(|period| period.text("start"))
+        })
         .or_else(|| resource.text("effectiveInstant"))
         .or_else(|| resource.text("issued"))
         .unwrap_or_default()

@@ -44,7 +44,10 @@ fn observation(loinc: &str, value: f64, unit: &str, day: &str) -> Value {
 }
 
 fn bundle(resources: &[Value]) -> Value {
-    let entries: Vec<Value> = resources.iter().map(|one| json!({ "resource": one })).collect();
+    let entries: Vec<Value> = resources
+        .iter()
+        .map(|one| json!({ "resource": one }))
+        .collect();
     if entries.is_empty() {
         return json!({ "resourceType": "Bundle", "type": "searchset", "total": 0 });
     }
@@ -148,10 +151,12 @@ fn answer_at(request: &Value, now: OffsetDateTime) -> Answer {
     };
     if let Some(card) = &made {
         let sent = response(Some(card), Vec::new());
-        let issues =
-            checker()
-                .profiles()
-                .check_json("cds-response", "CDSHooksResponse", &tree::from_value(&sent), 50);
+        let issues = checker().profiles().check_json(
+            "cds-response",
+            "CDSHooksResponse",
+            &tree::from_value(&sent),
+            50,
+        );
         assert!(issues.is_empty(), "{issues:#?}\n{sent:#}");
         for suggestion in card.body["suggestions"].as_array().into_iter().flatten() {
             for action in suggestion["actions"].as_array().unwrap() {
@@ -223,7 +228,10 @@ fn discovery_asks_for_each_parameter_once() {
             assert!(template.contains(&format!("|{code}")), "{key} {code}");
         }
     }
-    assert_eq!(services[2]["prefetch"]["activeOrders"].as_str(), Some("ServiceRequest?patient={{context.patientId}}&status=active&_count=50"));
+    assert_eq!(
+        services[2]["prefetch"]["activeOrders"].as_str(),
+        Some("ServiceRequest?patient={{context.patientId}}&status=active&_count=50")
+    );
     assert_eq!(services[3]["prefetch"].as_object().unwrap().len(), 1);
 }
 
@@ -260,8 +268,18 @@ fn the_age_of_the_counts_matters() {
     // Haemoglobin below 70 is on the list of what stays urgent.
     let old = at(10).card();
     assert_eq!(old.marks.urgency, 3);
-    assert!(old.body["summary"].as_str().unwrap().contains("(11 days old)"));
-    assert!(old.body["detail"].as_str().unwrap().contains("older critical result"));
+    assert!(
+        old.body["summary"]
+            .as_str()
+            .unwrap()
+            .contains("(11 days old)")
+    );
+    assert!(
+        old.body["detail"]
+            .as_str()
+            .unwrap()
+            .contains("older critical result")
+    );
     let mut milder = call(SEVERE);
     milder["prefetch"]["hb"] = bundle(&[observation("718-7", 90.0, "g/L", "2026-11-19")]);
     milder["prefetch"]["plt"] = bundle(&[observation("777-3", 60.0, "10*9/L", "2026-11-19")]);
@@ -297,8 +315,14 @@ fn what_failed_is_told_and_the_rest_is_used() {
     assert_eq!(answered.standing(Key::Hb), Standing::Unavailable);
     assert_eq!(answered.standing(Key::Diff), Standing::NotLookedAt);
     let detail = answered.card().body["detail"].as_str().unwrap().to_owned();
-    assert!(detail.contains("Could not be had: haemoglobin."), "{detail}");
-    assert!(detail.contains("Not looked at: red cell indices"), "{detail}");
+    assert!(
+        detail.contains("Could not be had: haemoglobin."),
+        "{detail}"
+    );
+    assert!(
+        detail.contains("Not looked at: red cell indices"),
+        "{detail}"
+    );
 }
 
 #[test]
@@ -331,8 +355,14 @@ fn what_clients_really_send_is_understood() {
     }
     let plt = request["prefetch"]["plt"].clone();
     request["prefetch"]["plt"] = json!({ "response": { "status": "200 OK" }, "resource": plt });
-    request["prefetch"]["wbc"].as_object_mut().unwrap().remove("type");
-    request["prefetch"]["wbc"].as_object_mut().unwrap().remove("resourceType");
+    request["prefetch"]["wbc"]
+        .as_object_mut()
+        .unwrap()
+        .remove("type");
+    request["prefetch"]["wbc"]
+        .as_object_mut()
+        .unwrap()
+        .remove("resourceType");
     request["prefetch"]["anc"] = json!({ "resourceType": "Bundle", "total": 0 });
     let answered = answer(&request);
     assert_eq!(answered.standing(Key::Plt), Standing::Whole);
@@ -342,7 +372,9 @@ fn what_clients_really_send_is_understood() {
     assert!(card.body["summary"].as_str().unwrap().contains("Hb 89"));
 
     let long = format!("e{}", "x.y-".repeat(40));
-    let text = call(SEVERE).to_string().replace("\"p1\"", &format!("\"{long}\""));
+    let text = call(SEVERE)
+        .to_string()
+        .replace("\"p1\"", &format!("\"{long}\""));
     let text = text.replace("Patient/p1", &format!("Patient/{long}"));
     let request: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer(&request).card().family, "pancytopenia");
@@ -381,15 +413,25 @@ fn wrong_calls_say_where() {
         }
     };
     let place = |name: &str| format!("CDSHooksRequest.{name}");
-    assert_eq!(wrong(&|r| r["hook"] = json!("appointment-book")), place("hook"));
+    assert_eq!(
+        wrong(&|r| r["hook"] = json!("appointment-book")),
+        place("hook")
+    );
     assert_eq!(
         wrong(&|r| r["context"] = json!({ "userId": "Practitioner/1" })),
         place("context.patientId")
     );
     for id in ["a/b", "a?b", "..", "a b", "a#b", "%2e", "", "a..b"] {
-        assert_eq!(wrong(&|r| r["context"]["patientId"] = json!(id)), place("context.patientId"), "{id}");
+        assert_eq!(
+            wrong(&|r| r["context"]["patientId"] = json!(id)),
+            place("context.patientId"),
+            "{id}"
+        );
     }
-    assert_eq!(wrong(&|r| r["prefetch"]["hb"] = json!([])), place("prefetch.hb"));
+    assert_eq!(
+        wrong(&|r| r["prefetch"]["hb"] = json!([])),
+        place("prefetch.hb")
+    );
     assert_eq!(
         wrong(&|r| {
             r["fhirAuthorization"] = json!({
@@ -398,8 +440,14 @@ fn wrong_calls_say_where() {
         }),
         place("fhirServer")
     );
-    assert_eq!(wrong(&|r| { r.as_object_mut().unwrap().remove("hookInstance"); }), place("hookInstance"));
-    let text = r#"{"hook":"patient-view","hookInstance":"x","context":{"patientId":"a","patientId":"b"}}"#;
+    assert_eq!(
+        wrong(&|r| {
+            r.as_object_mut().unwrap().remove("hookInstance");
+        }),
+        place("hookInstance")
+    );
+    let text =
+        r#"{"hook":"patient-view","hookInstance":"x","context":{"patientId":"a","patientId":"b"}}"#;
     let parsed = tree::parse(text.as_bytes(), &Limits::default()).unwrap();
     let issues = request::decode(&parsed, Service::Cytopenia, checker()).unwrap_err();
     assert_eq!(issues[0].word, "duplicate-key");
@@ -420,7 +468,12 @@ fn a_token_does_not_show() {
     assert_eq!(call.token.unwrap().reveal(), "very-secret");
     let used_up = text.replace("\"expires_in\":300", "\"expires_in\":0");
     let parsed = tree::parse(used_up.as_bytes(), &Limits::default()).unwrap();
-    assert!(request::decode(&parsed, Service::Cytopenia, checker()).unwrap().token.is_none());
+    assert!(
+        request::decode(&parsed, Service::Cytopenia, checker())
+            .unwrap()
+            .token
+            .is_none()
+    );
 }
 
 fn order(hook: &str, system: &str, code: &str, anc: f64, day: &str) -> Value {
@@ -451,9 +504,15 @@ fn a_cytotoxic_order_meets_low_neutrophils() {
     assert_eq!(card.body["indicator"], "info");
     let detail = card.body["detail"].as_str().unwrap();
     assert!(detail.contains("`a drug \u{2039}b>`"), "{detail}");
-    assert_eq!(sign("L01DB01", 0.4, "2026-11-19").card().body["indicator"], "warning");
+    assert_eq!(
+        sign("L01DB01", 0.4, "2026-11-19").card().body["indicator"],
+        "warning"
+    );
     // Clozapine.
-    assert_eq!(sign("N05AH02", 0.4, "2026-11-19").card().body["indicator"], "warning");
+    assert_eq!(
+        sign("N05AH02", 0.4, "2026-11-19").card().body["indicator"],
+        "warning"
+    );
     assert!(is_nothing(&sign("L01DB01", 1.0, "2026-11-19")));
     assert!(is_nothing(&sign("L01DB01", 0.4, "2026-11-11")));
     // Paracetamol.
@@ -481,13 +540,21 @@ fn a_discharge_without_a_count_ordered_suggests_one() {
             .map(|one| one["label"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert!(labels(&request).iter().any(|label| label.contains("2 to 4 weeks")));
+    assert!(
+        labels(&request)
+            .iter()
+            .any(|label| label.contains("2 to 4 weeks"))
+    );
     request["prefetch"]["activeOrders"] = bundle(&[json!({
         "resourceType": "ServiceRequest", "id": "s1", "status": "active", "intent": "order",
         "code": { "coding": [{ "system": "http://loinc.org", "code": "57021-8" }] },
         "subject": { "reference": "Patient/p1" }
     })]);
-    assert!(!labels(&request).iter().any(|label| label.contains("2 to 4 weeks")));
+    assert!(
+        !labels(&request)
+            .iter()
+            .any(|label| label.contains("2 to 4 weeks"))
+    );
 }
 
 #[test]
@@ -509,7 +576,10 @@ fn feedback_is_decoded_and_wrong_feedback_says_which() {
     assert_eq!(good[1].reason, Some("patient-ineligible"));
     let wrong = |item: Value| {
         let fine = json!({ "card": "c", "outcome": "overridden", "outcomeTimestamp": "2026-11-20T08:00:00Z" });
-        decode(&json!({ "feedback": [fine, item] })).unwrap_err()[0].expression.clone().unwrap()
+        decode(&json!({ "feedback": [fine, item] })).unwrap_err()[0]
+            .expression
+            .clone()
+            .unwrap()
     };
     let time = "2026-11-20T08:00:00Z";
     for item in [
@@ -522,7 +592,10 @@ fn feedback_is_decoded_and_wrong_feedback_says_which() {
         json!({ "card": "c", "outcome": "accepted", "acceptedSuggestions": [{ "id": "s" }],
                 "overrideReason": {}, "outcomeTimestamp": time }),
     ] {
-        assert!(wrong(item.clone()).starts_with("CDSHooksFeedback.feedback[1]"), "{item}");
+        assert!(
+            wrong(item.clone()).starts_with("CDSHooksFeedback.feedback[1]"),
+            "{item}"
+        );
     }
     assert!(decode(&json!({})).is_err());
 }

@@ -74,7 +74,11 @@ impl Test {
 }
 
 /// What is suggested: a line and its draft orders.
-pub(super) fn suggestions(view: &View<'_>, family: Family, urgency: Urgency) -> Vec<(String, Vec<Value>)> {
+pub(super) fn suggestions(
+    view: &View<'_>,
+    family: Family,
+    urgency: Urgency,
+) -> Vec<(String, Vec<Value>)> {
     let (first, second): (&[Test], &[Test]) = match family {
         Family::Pancytopenia => (
             &[Test::Film, Test::Reticulocytes],

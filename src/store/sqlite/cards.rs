@@ -61,8 +61,9 @@ impl CardStore for Sqlite {
     ) -> Pending<'_, CardHistory> {
         let (tenant, client, family) = (tenant.to_owned(), client.to_owned(), family.to_owned());
         Box::pin(
-            self.shared
-                .read(move |connection, _| history(connection, &tenant, &client, &patient, &family)),
+            self.shared.read(move |connection, _| {
+                history(connection, &tenant, &client, &patient, &family)
+            }),
         )
     }
 
