@@ -29,7 +29,9 @@ use crate::{
     intake::{self, Intake},
     store::{
         OpenError, Store, StoreError,
-        sqlite::{Options, Sqlite},
+        cards::CardStore,
+        postgres::{self, Postgres},
+        sqlite::{self, Sqlite},
         submission::OutboxTarget,
     },
 };
@@ -84,9 +86,13 @@ impl StartError {
             Self::Listen(..) | Self::Store(_) => Exit::Io,
             Self::Open(error) => match error {
                 OpenError::Locked { .. } => Exit::Locked,
-                OpenError::Unusable { .. } => Exit::Data,
-                OpenError::WrongIdentityKey { .. } | OpenError::IdentityKey { .. } => Exit::Config,
-                OpenError::Io { .. } | OpenError::Database { .. } => Exit::Io,
+                OpenError::Unusable { .. } | OpenError::Foreign { .. } => Exit::Data,
+                OpenError::WrongIdentityKey { .. }
+                | OpenError::IdentityKey { .. }
+                | OpenError::Settings { .. } => Exit::Config,
+                OpenError::Io { .. } | OpenError::Server { .. } | OpenError::Database { .. } => {
+                    Exit::Io
+                }
             },
             Self::Checker(_) => Exit::Bug,
         }
@@ -151,8 +157,7 @@ impl App {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{address}"),
         };
-        let sqlite = open(&settings, &clock).await?;
-        let store: Arc<dyn Store> = Arc::<Sqlite>::clone(&sqlite);
+        let (store, cards) = open(&settings, &clock).await?;
         let checker = Arc::new(Checker::new(Vec::new())?);
         let wake = Arc::new(Notify::new());
         let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
@@ -160,7 +165,7 @@ impl App {
         let cds = http::Services {
             clients: clients(&settings)?,
             own_server: settings.fhir_server.clone(),
-            cards: sqlite,
+            cards,
             codes: Arc::clone(&intake_settings.codes),
             as_of: intake_settings.as_of,
             lookup: Lookup::new()?,
@@ -277,18 +282,39 @@ fn server(
     Ok(server.run())
 }
 
-async fn open(settings: &Serve, clock: &Clock) -> Result<Arc<Sqlite>, StartError> {
-    let Database::Sqlite(path) = &settings.database;
-    let mut options = Options::new(path, clock(), rand::random());
-    options
-        .identity_key_file
-        .clone_from(&settings.identity_key_file);
-    options.queue = settings.limits.queue;
+/// The store, as the door and the courier use it, and as CDS Hooks does.
+type Stores = (Arc<dyn Store>, Arc<dyn CardStore>);
+
+async fn open(settings: &Serve, clock: &Clock) -> Result<Stores, StartError> {
+    let now = clock();
+    let settings = settings.clone();
     // Opening may recover what a crash left, which takes as long as it takes.
-    let opened = tokio::task::spawn_blocking(move || Sqlite::open(&options)).await;
-    match opened {
-        Ok(store) => Ok(Arc::new(store?)),
-        Err(_) => Err(StartError::Store(StoreError::Closed)),
+    let opened = tokio::task::spawn_blocking(move || open_blocking(&settings, now)).await;
+    opened.unwrap_or(Err(StartError::Store(StoreError::Closed)))
+}
+
+fn open_blocking(settings: &Serve, now: OffsetDateTime) -> Result<Stores, StartError> {
+    let key = settings.identity_key_file.clone();
+    match &settings.database {
+        Database::Sqlite(path) => {
+            let store = Arc::new(Sqlite::open(&sqlite::Options {
+                identity_key_file: key,
+                queue: settings.limits.queue,
+                ..sqlite::Options::new(path, now, rand::random())
+            })?);
+            let cards: Arc<dyn CardStore> = Arc::<Sqlite>::clone(&store);
+            Ok((store, cards))
+        }
+        Database::Postgres(address) => {
+            let key = key.ok_or(ConfigError::IdentityKey)?;
+            let replica = uuid::Uuid::new_v4().to_string();
+            let store = Arc::new(Postgres::open(&postgres::Options {
+                queue: settings.limits.queue,
+                ..postgres::Options::new(address.as_str(), key, replica, now)
+            })?);
+            let cards: Arc<dyn CardStore> = Arc::<Postgres>::clone(&store);
+            Ok((store, cards))
+        }
     }
 }
 

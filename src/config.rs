@@ -104,6 +104,7 @@ pub struct Serve {
         long,
         env = "MARROWFLAG_DATABASE",
         default_value = "sqlite:marrowflag.db",
+        hide_env_values = true,
         value_name = "URL"
     )]
     pub database: Database,
@@ -317,6 +318,7 @@ pub struct Feedback {
         long,
         env = "MARROWFLAG_DATABASE",
         default_value = "sqlite:marrowflag.db",
+        hide_env_values = true,
         value_name = "URL"
     )]
     pub database: Database,
@@ -335,6 +337,7 @@ pub enum Deliveries {
             long,
             env = "MARROWFLAG_DATABASE",
             default_value = "sqlite:marrowflag.db",
+            hide_env_values = true,
             value_name = "URL"
         )]
         database: Database,
@@ -357,6 +360,7 @@ pub enum Deliveries {
             long,
             env = "MARROWFLAG_DATABASE",
             default_value = "sqlite:marrowflag.db",
+            hide_env_values = true,
             value_name = "URL"
         )]
         database: Database,
@@ -394,6 +398,25 @@ pub enum Deliveries {
 pub enum Database {
     /// A SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(Address),
+}
+
+/// Where a database server is, with what logs in there: never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(String);
+
+impl Address {
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("[address]")
+    }
 }
 
 impl std::str::FromStr for Database {
@@ -404,10 +427,10 @@ impl std::str::FromStr for Database {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(
                 path.strip_prefix("//").unwrap_or(path),
             ))),
-            Some(("postgres" | "postgresql", _)) => {
-                Err("PostgreSQL is not built into this version; use sqlite:FILE".to_owned())
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                Ok(Self::Postgres(Address(text.to_owned())))
             }
-            _ => Err("expected sqlite:FILE".to_owned()),
+            _ => Err("expected sqlite:FILE or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
         }
     }
 }
@@ -444,6 +467,12 @@ pub enum ConfigError {
          behind your own gateway, or say --insecure"
     )]
     Open(SocketAddr),
+    /// A database that several processes share, without the key that they must share too.
+    #[error(
+        "with postgres:// the identity key must be given by --identity-key-file, the same for every \
+         process on the database: 64 hex digits, as `openssl rand -hex 32` makes them"
+    )]
+    IdentityKey,
     /// A URL that cannot serve as a base.
     #[error("{0} must be an http or https URL without query, fragment and user name")]
     Url(&'static str),
@@ -462,6 +491,9 @@ impl Serve {
             if url.as_ref().is_some_and(|url| !is_plain_base(url)) {
                 return Err(ConfigError::Url(name));
             }
+        }
+        if matches!(self.database, Database::Postgres(_)) && self.identity_key_file.is_none() {
+            return Err(ConfigError::IdentityKey);
         }
         Ok(())
     }

@@ -9,6 +9,8 @@
     reason = "a test that fails here has found something"
 )]
 
+mod postgres_server;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -34,6 +36,7 @@ use marrowflag::{
         delivery::{Class, First, Hold, Next, Why},
         keys::{Hash, ResultId, digest, parse_logical_id},
         lease::{AttemptRecord, Fate, Leased, Settlement, TargetId, Written},
+        postgres::{self, Postgres, Timing},
         reading::{DeliveryFilter, Search},
         sqlite::{Options, Sqlite},
         submission::{
@@ -275,6 +278,89 @@ impl Engine for OnSqlite {
             std::fs::copy(from, to).unwrap();
         }
         Box::new(copy)
+    }
+}
+
+struct OnPostgres {
+    server: Arc<postgres_server::Server>,
+    database: String,
+    key: tempfile::NamedTempFile,
+}
+
+impl OnPostgres {
+    /// `None`: PostgreSQL is not installed.
+    fn new(test: &str) -> Option<Self> {
+        let server = postgres_server::Server::shared(test)?;
+        let key = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(key.path(), "07".repeat(32)).unwrap();
+        Some(Self {
+            database: server.database(None),
+            server,
+            key,
+        })
+    }
+
+    fn options(&self) -> postgres::Options {
+        let replica = uuid::Uuid::new_v4().to_string();
+        postgres::Options {
+            // Fast enough to wait for.
+            timing: Timing {
+                beat: std::time::Duration::from_millis(50),
+                late: std::time::Duration::from_secs(10),
+                standstill: std::time::Duration::from_millis(300),
+            },
+            ..postgres::Options::new(
+                self.server.url(&self.database),
+                self.key.path(),
+                replica,
+                NOW,
+            )
+        }
+    }
+
+    fn try_open(&self, options: &postgres::Options) -> Result<Postgres, OpenError> {
+        std::thread::scope(|scope| scope.spawn(|| Postgres::open(options)).join().unwrap())
+    }
+
+    /// Until nobody owns a lane who does not live.
+    async fn wait_for_takeover(server: &postgres_server::Server, database: &str) {
+        const LEFT: &str = "SELECT count(*) FROM lane WHERE owner IS NOT NULL";
+        let client = server.client(database).await;
+        for _ in 0..200 {
+            let left: i64 = client.query_one(LEFT, &[]).await.unwrap().get(0);
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("nobody took the lanes over");
+    }
+}
+
+impl Engine for OnPostgres {
+    fn open(&self) -> Arc<dyn Store> {
+        let store = self.try_open(&self.options()).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap()
+                    .block_on(Self::wait_for_takeover(&self.server, &self.database));
+            });
+            waiting.join().unwrap();
+        });
+        Arc::new(store)
+    }
+
+    fn after_crash(&self) -> Box<dyn Engine> {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        std::fs::copy(self.key.path(), key.path()).unwrap();
+        Box::new(Self {
+            database: self.server.database(Some(&self.database)),
+            server: Arc::clone(&self.server),
+            key,
+        })
     }
 }
 
@@ -1418,6 +1504,19 @@ macro_rules! every_engine {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
                     contract::$promise(&OnSqlite::new()).await;
+                }
+            )*
+        }
+
+        mod on_postgres {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    if let Some(engine) = OnPostgres::new(stringify!($promise)) {
+                        contract::$promise(&engine).await;
+                    }
                 }
             )*
         }

@@ -1,20 +1,16 @@
 //! `marrowflag deliveries`: looking works on the database, beside a running service; changing
 //! goes through the service, which alone writes.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use super::{Exit, complain, print};
+use super::{Exit, complain, look::Look, print};
 use crate::{
     config::{Database, Deliveries, ListFormat},
     http::{detail_json, summary_json},
-    store::{
-        StoreError,
-        reading::{DeliveryFilter, DeliverySummary},
-        sqlite::look,
-    },
+    store::reading::{DeliveryFilter, DeliverySummary},
 };
 
 /// Time for the service to answer.
@@ -39,18 +35,21 @@ pub(super) async fn run(args: Deliveries) -> Exit {
                 state,
                 ..DeliveryFilter::default()
             };
-            list(&database, &filter, format)
+            list(&database, filter, format).await
         }
-        Deliveries::Show { id, database } => show(&database, id),
+        Deliveries::Show { id, database } => show(&database, id).await,
         Deliveries::Retry { id, server } => change(&server, id, "retry").await,
         Deliveries::Discard { id, server } => change(&server, id, "discard").await,
     }
 }
 
-fn list(Database::Sqlite(path): &Database, filter: &DeliveryFilter, format: ListFormat) -> Exit {
-    let deliveries = match look::deliveries(path, filter) {
-        Ok(deliveries) => deliveries,
-        Err(error) => return unusable(path, &error),
+async fn list(database: &Database, filter: DeliveryFilter, format: ListFormat) -> Exit {
+    let deliveries = match Look::at(database) {
+        Err(error) => return unusable(&error),
+        Ok(look) => match look.deliveries(filter).await {
+            Ok(deliveries) => deliveries,
+            Err(error) => return unusable(&format!("{}: {error}", look.name())),
+        },
     };
     match format {
         ListFormat::Ndjson => {
@@ -79,19 +78,23 @@ fn table(deliveries: &[DeliverySummary]) -> String {
     format!("{table}\n")
 }
 
-fn show(Database::Sqlite(path): &Database, id: i64) -> Exit {
-    match look::delivery(path, id) {
+async fn show(database: &Database, id: i64) -> Exit {
+    let look = match Look::at(database) {
+        Ok(look) => look,
+        Err(error) => return unusable(&error),
+    };
+    match look.delivery(id).await {
         Ok(Some(delivery)) => print(format!("{:#}\n", detail_json(&delivery))),
         Ok(None) => {
             complain(format!("there is no delivery {id}"));
             Exit::Failed
         }
-        Err(error) => unusable(path, &error),
+        Err(error) => unusable(&format!("{}: {error}", look.name())),
     }
 }
 
-fn unusable(path: &Path, error: &StoreError) -> Exit {
-    complain(format!("{}: {error}", path.display()));
+fn unusable(what: &str) -> Exit {
+    complain(what.to_owned());
     Exit::Io
 }
 

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use super::{Exit, complain, print};
+use super::{Exit, complain, look::Look, print};
 use crate::{
-    config::{Database, Feedback, ListFormat},
-    store::{cards::RuleFeedback, sqlite::look},
+    config::{Feedback, ListFormat},
+    store::cards::RuleFeedback,
 };
 
 /// Columns of the list.
@@ -25,12 +25,18 @@ const COLUMNS: [&str; 8] = [
 ];
 
 /// Runs it.
-pub(super) fn run(args: &Feedback) -> Exit {
-    let Database::Sqlite(path) = &args.database;
-    let rules = match look::feedback(path) {
+pub(super) async fn run(args: &Feedback) -> Exit {
+    let rules = match Look::at(&args.database) {
+        Err(error) => Err(error),
+        Ok(look) => look
+            .feedback()
+            .await
+            .map_err(|error| format!("{}: {error}", look.name())),
+    };
+    let rules = match rules {
         Ok(rules) => rules,
         Err(error) => {
-            complain(format!("{}: {error}", path.display()));
+            complain(error);
             return Exit::Io;
         }
     };

@@ -4,6 +4,7 @@ mod assess;
 mod deliveries;
 mod feedback;
 mod input;
+mod look;
 mod read;
 mod rules;
 mod validate;
@@ -65,7 +66,7 @@ pub async fn run(command: Command) -> Exit {
         Command::Rules(args) => rules::rules(&args),
         Command::Profiles(args) => rules::profiles(&args),
         Command::Deliveries(args) => deliveries::run(args).await,
-        Command::Feedback(args) => feedback::run(&args),
+        Command::Feedback(args) => feedback::run(&args).await,
     }
 }
 

@@ -56,6 +56,11 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Leased>, Self::Error>> + Send;
 
+    /// Whether a request may start under the leases that were given.
+    fn may_send(&self) -> bool {
+        true
+    }
+
     /// Settles a delivery and frees its lane, in one transaction with the hold of
     /// [`Next::Held`]. `false`: the lane was fenced meanwhile, and nothing was changed.
     fn settle(
@@ -95,6 +100,10 @@ impl Outbox for Arc<dyn Store> {
         limit: usize,
     ) -> Result<Vec<Leased>, StoreError> {
         Store::lease(&**self, target, now, limit).await
+    }
+
+    fn may_send(&self) -> bool {
+        Store::may_send(&**self)
     }
 
     async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, StoreError> {
@@ -322,7 +331,7 @@ impl<O: Outbox> Courier<O> {
         };
         let started_at = (self.surroundings.now)();
         let began = (self.surroundings.monotonic)();
-        let may_start = || !self.stop.is_cancelled();
+        let may_start = || !self.stop.is_cancelled() && self.outbox.may_send();
         let sending = line.server.send(&leased, started_at, &may_start);
         // A panic is ours and of this delivery only: it is parked and the others go on.
         let sent = AssertUnwindSafe(sending).catch_unwind().await;

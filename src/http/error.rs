@@ -99,6 +99,9 @@ pub(crate) enum Error {
     /// Contradicts something newer.
     #[error("conflict")]
     Conflict(Vec<Issue>),
+    /// The same submission is still being worked on.
+    #[error("twin in flight")]
+    TwinInFlight,
     /// More than we can take right now; nothing was stored.
     #[error("overloaded: {limit}")]
     Overloaded {
@@ -137,7 +140,7 @@ impl Error {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AddressTooLong => StatusCode::URI_TOO_LONG,
             Self::Precondition(_) => StatusCode::PRECONDITION_FAILED,
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::TwinInFlight => StatusCode::CONFLICT,
             Self::Overloaded { .. } | Self::Deadline | Self::NoStore(_) | Self::Transient(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -166,6 +169,10 @@ impl Error {
             Self::AddressTooLong => {
                 vec![Issue::error("too-long", "the address is longer than 8 KiB")]
             }
+            Self::TwinInFlight => vec![Issue::error(
+                "lock-error",
+                "the same submission is still being worked on; repeat it to get its answer",
+            )],
             Self::Overloaded { .. } => vec![Issue::error(
                 "throttled",
                 "more is waiting than can be taken now; nothing was stored, send it again",
@@ -195,6 +202,7 @@ impl Error {
 
     fn retry_after(&self) -> Option<u32> {
         match self {
+            Self::TwinInFlight => Some(1),
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
             Self::Deadline | Self::Transient(_) => Some(5),
             Self::NoStore(_) => Some(30),
@@ -280,6 +288,7 @@ impl From<StoreError> for Error {
             StoreError::NoStore(_) | StoreError::Fatal(_) | StoreError::Closed => {
                 Self::NoStore(Some(error.into()))
             }
+            StoreError::Twin => Self::TwinInFlight,
             StoreError::Transient(_) => Self::Transient(Some(error.into())),
             StoreError::ModelPanicked
             | StoreError::Defect(_)

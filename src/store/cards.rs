@@ -1,11 +1,20 @@
 //! What CDS Hooks keeps: cards shown, what became of them, and tokens that were used.
 
-use time::OffsetDateTime;
+use std::collections::BTreeMap;
 
-use super::{Pending, keys::Hash};
-use crate::fhir::cds::{
-    feedback::Feedback,
-    quiet::{Answered, Marks, Shown},
+use time::{Duration, OffsetDateTime};
+
+use super::{
+    Pending, codec,
+    error::{Result, StoreError},
+    keys::Hash,
+};
+use crate::{
+    clinical::assessment::Acknowledged,
+    fhir::cds::{
+        feedback::Feedback,
+        quiet::{Answered, Marks, Shown},
+    },
 };
 
 /// A card that is about to be shown.
@@ -105,4 +114,42 @@ pub trait CardStore: Send + Sync {
 
     /// Acceptance and override, rule by rule.
     fn feedback_report(&self) -> Pending<'_, Vec<RuleFeedback>>;
+}
+
+/// Year 9999: an answer that counts until something else happens.
+const FOR_EVER: i64 = 253_402_214_400_000;
+
+/// Until when an answer given at `at` keeps a finding quiet; as `codec::millis`.
+pub(crate) fn acknowledged_until(what: Acknowledged, at: OffsetDateTime) -> i64 {
+    match what {
+        Acknowledged::NotRelevant => FOR_EVER,
+        Acknowledged::Known => codec::millis(at.saturating_add(Duration::days(90))),
+        Acknowledged::Other => codec::millis(at.saturating_add(Duration::days(30))),
+    }
+}
+
+/// Acceptance and override by rule, from every card: its rules (JSON list) and the last answer to
+/// it, `outcome/reason`.
+pub(crate) fn rule_feedback(cards: Vec<(String, Option<String>)>) -> Result<Vec<RuleFeedback>> {
+    let mut by_rule: BTreeMap<String, RuleFeedback> = BTreeMap::new();
+    for (rules, answer) in cards {
+        let rules: Vec<String> =
+            serde_json::from_str(&rules).map_err(|_| StoreError::Unreadable("card.rules"))?;
+        for rule in rules {
+            let line = by_rule.entry(rule.clone()).or_insert_with(|| RuleFeedback {
+                rule,
+                ..RuleFeedback::default()
+            });
+            line.shown += 1;
+            match answer.as_deref().and_then(|answer| answer.split_once('/')) {
+                None => {}
+                Some(("accepted", _)) => line.accepted += 1,
+                Some((_, "action-completed")) => line.known += 1,
+                Some((_, "patient-ineligible")) => line.not_relevant += 1,
+                Some((_, "need-more-info")) => line.waiting += 1,
+                Some(_) => line.other += 1,
+            }
+        }
+    }
+    Ok(by_rule.into_values().collect())
 }

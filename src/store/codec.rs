@@ -291,6 +291,29 @@ pub(crate) fn from_json<T: DeserializeOwned>(text: &str, what: &'static str) -> 
     serde_json::from_str(text).map_err(|_| StoreError::Unreadable(what))
 }
 
+/// Identifiers and references of a patient, in `patient.identifiers`.
+#[derive(Serialize, Deserialize, Default)]
+pub(crate) struct Names {
+    #[serde(default)]
+    pub(crate) identifiers: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) references: Vec<String>,
+}
+
+pub(crate) fn names_text(
+    identifiers: &[(String, String)],
+    references: &[String],
+) -> Result<String> {
+    json(&Names {
+        identifiers: identifiers.to_vec(),
+        references: references.to_vec(),
+    })
+}
+
+pub(crate) fn names(text: &str) -> Result<Names> {
+    from_json(text, "patient.identifiers")
+}
+
 /// What is ordinary for a measurement is left out.
 #[derive(Serialize, Deserialize, Default, PartialEq)]
 #[serde(default)]

@@ -46,6 +46,34 @@ pub enum OpenError {
         /// The error.
         source: std::io::Error,
     },
+    /// The database server is not set up as it must be.
+    #[error("{database}: {what}; {remedy}")]
+    Settings {
+        /// The database.
+        database: String,
+        /// What is wrong with it.
+        what: String,
+        /// What an operator does.
+        remedy: &'static str,
+    },
+    /// The database on a server is not ours, or a newer one. Nothing was changed.
+    #[error("{database}: {what}; {remedy}")]
+    Foreign {
+        /// The database.
+        database: String,
+        /// What is wrong with it.
+        what: String,
+        /// What an operator does.
+        remedy: &'static str,
+    },
+    /// The database server cannot be used now.
+    #[error("{database}: {what}")]
+    Server {
+        /// The database.
+        database: String,
+        /// What it said.
+        what: String,
+    },
     /// The database failed in another way.
     #[error("{}: {what}", path.display())]
     Database {
@@ -68,6 +96,9 @@ pub enum StoreError {
     /// The store cannot keep anything now: disk full, read-only. It recovers by itself.
     #[error("the store cannot write: {0}")]
     NoStore(&'static str),
+    /// The same submission is being worked on; a repeat is answered once that is done.
+    #[error("the same submission is being worked on")]
+    Twin,
     /// Cannot be done now; the same again may work.
     #[error("the store is busy: {0}")]
     Transient(&'static str),

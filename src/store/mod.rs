@@ -1,8 +1,9 @@
 //! Floor 2, what must not be lost: inbox, timeline, findings, outbox. The only SQL.
 //!
-//! [`Store`] is the list of use cases; [`sqlite`] is the embedded engine. What a submission changes
-//! is worked out by pure functions ([`submission`] says with what), so that an engine only looks
-//! up and writes, and every engine passes the same tests.
+//! [`Store`] is the list of use cases; [`sqlite`] is the embedded engine, [`postgres`] the one
+//! that several processes share. What a submission changes is worked out by pure functions
+//! ([`submission`] says with what), so that an engine only looks up and writes, and every engine
+//! passes the same tests.
 
 pub mod cards;
 mod codec;
@@ -11,12 +12,14 @@ pub mod error;
 pub mod keys;
 pub mod lease;
 mod plan;
+pub mod postgres;
 pub mod reading;
 pub mod sqlite;
 pub mod submission;
 
-use std::sync::Arc;
+use std::{fs::File, io::Read, path::Path, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -44,6 +47,28 @@ impl IdentityKey {
     /// From its bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// From its file: 64 hex digits.
+    pub fn read(path: &Path) -> std::result::Result<Self, OpenError> {
+        let wrong = |what: &str| OpenError::IdentityKey {
+            path: path.to_owned(),
+            what: what.to_owned(),
+        };
+        let mut text = String::new();
+        let file = File::open(path).map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        file.take(256)
+            .read_to_string(&mut text)
+            .map_err(|_| wrong("is no identity key"))?;
+        let bytes = HEXLOWER
+            .decode(text.trim().to_ascii_lowercase().as_bytes())
+            .ok()
+            .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+            .ok_or_else(|| wrong("is no identity key: 64 hex digits are expected"))?;
+        Ok(Self::new(bytes))
     }
 
     /// The bytes, to make ids with.
@@ -117,6 +142,12 @@ pub trait Store: Send + Sync {
         now: OffsetDateTime,
         limit: usize,
     ) -> Pending<'_, Vec<Leased>>;
+
+    /// Whether a request may start under the leases that were given. Not when others may have
+    /// taken them over before its answer is here.
+    fn may_send(&self) -> bool {
+        true
+    }
 
     /// Say how a send ended. `false`: the lane was taken by another meanwhile, nothing was kept.
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool>;

@@ -1,7 +1,9 @@
 //! What is read back from a store.
 
-use serde_json::Value;
-use time::OffsetDateTime;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     delivery::Hold,
@@ -25,6 +27,53 @@ pub struct HeldResource {
     pub patient: Option<PatientId>,
     /// The resource, with `id`, `meta.versionId` and `meta.lastUpdated` as they are here.
     pub body: Value,
+}
+
+impl HeldResource {
+    /// Write id, version and time into the body, as they are here.
+    pub(crate) fn stamp(&mut self) {
+        let at = self.last_updated.format(&Rfc3339).unwrap_or_default();
+        let Some(body) = self.body.as_object_mut() else {
+            return;
+        };
+        body.insert("id".to_owned(), Value::from(self.id.as_str()));
+        let meta = body
+            .entry("meta")
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Some(meta) = meta.as_object_mut() {
+            meta.insert(
+                "versionId".to_owned(),
+                Value::from(self.version.to_string()),
+            );
+            meta.insert("lastUpdated".to_owned(), Value::from(at));
+        }
+    }
+}
+
+/// Type and id of every relative reference to a resource of ours.
+pub(crate) fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(text) if name == "reference" => {
+                        if let Some((kind, id)) = text.split_once('/')
+                            && id.starts_with("mf-")
+                        {
+                            found.insert((kind.to_owned(), id.to_owned()));
+                        }
+                    }
+                    other => collect_references(other, found),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                collect_references(item, found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// What is searched for among our own resources.

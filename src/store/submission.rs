@@ -46,6 +46,17 @@ pub struct Incoming {
     pub model: Arc<dyn Model>,
 }
 
+impl Incoming {
+    /// Bytes that it keeps in memory while it waits, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        self.patients
+            .iter()
+            .flat_map(|patient| &patient.resources)
+            .map(|resource| resource.text.len())
+            .sum()
+    }
+}
+
 /// What a repeated submission is recognised by. Keys are of one client.
 #[derive(Debug, Clone)]
 pub struct Claims {

@@ -27,6 +27,7 @@ use super::{
     error::{Result, StoreError},
     keys::{Hash, ResultId},
     lease::PatientId,
+    reading::KnownPatient,
     submission::{
         Case, Conclusion, EntryResult, HeldFinding, Incoming, IncomingPatient, Outcome, Output,
         PatientOutcome, Whose,
@@ -90,6 +91,44 @@ pub(crate) struct Known {
     pub(crate) values: Vec<StoredValue>,
     pub(crate) facts: Vec<StoredFact>,
     pub(crate) findings: Vec<HeldFinding>,
+}
+
+impl Known {
+    /// As it is read back. `None`: there is no such patient.
+    pub(crate) fn into_patient(self, id: PatientId) -> Result<Option<KnownPatient>> {
+        let Some(row) = self.row else {
+            return Ok(None);
+        };
+        let mut timeline = Timeline {
+            person: row.person,
+            pregnancies: row.pregnancies,
+            ..Timeline::default()
+        };
+        for value in self.values {
+            if let Some(mut measurement) = value.measurement {
+                measurement.filed_at = value.filed_at.map(codec::instant).transpose()?;
+                timeline.measurements.push(measurement);
+            }
+        }
+        for stored in self.facts {
+            let filed_at = stored.filed_at.map(codec::instant).transpose()?;
+            timeline
+                .facts
+                .extend(stored.facts.into_iter().map(|mut fact| {
+                    fact.filed_at = filed_at;
+                    fact
+                }));
+        }
+        Ok(Some(KnownPatient {
+            id,
+            key: row.key,
+            timeline,
+            findings: self.findings,
+            last_as_of: row.last_as_of,
+            identifiers: row.identifiers,
+            references: row.references,
+        }))
+    }
 }
 
 /// What is filed for one patient, assessed, and not yet numbered.
@@ -183,7 +222,7 @@ fn new_row(members: &[(usize, &IncomingPatient)]) -> Result<PatientRow> {
 }
 
 /// Keys of the members that hit no row yet.
-fn new_keys(incoming: &Incoming, resolved: &Resolved, group: &Group) -> Vec<Hash> {
+pub(crate) fn new_keys(incoming: &Incoming, resolved: &Resolved, group: &Group) -> Vec<Hash> {
     let mut keys: Vec<Hash> = Vec::new();
     for member in &group.members {
         let (Some(patient), Some(hits)) =

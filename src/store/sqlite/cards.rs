@@ -1,9 +1,7 @@
 //! Cards, feedback and used tokens.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, params};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::{
     Sqlite,
@@ -17,15 +15,15 @@ use crate::{
     },
     store::{
         Pending,
-        cards::{CardHistory, CardStore, Kept, RuleFeedback, ShownCard},
+        cards::{
+            CardHistory, CardStore, Kept, RuleFeedback, ShownCard, acknowledged_until,
+            rule_feedback,
+        },
         codec,
         error::{Result, StoreError},
         keys::Hash,
     },
 };
-
-/// Year 9999: an answer that counts until something else happens.
-const FOR_EVER: i64 = 253_402_214_400_000;
 
 impl CardStore for Sqlite {
     fn use_token(
@@ -216,11 +214,7 @@ fn acknowledge(
     at: OffsetDateTime,
     now: OffsetDateTime,
 ) -> Result<()> {
-    let until = match what {
-        Acknowledged::NotRelevant => FOR_EVER,
-        Acknowledged::Known => codec::millis(at.saturating_add(Duration::days(90))),
-        Acknowledged::Other => codec::millis(at.saturating_add(Duration::days(30))),
-    };
+    let until = acknowledged_until(what, at);
     let touched = execute(
         connection,
         "UPDATE finding SET acknowledged_why = ?4, acknowledged_until = ?5, updated_at = ?6 \
@@ -258,25 +252,5 @@ pub(super) fn report(connection: &Connection) -> Result<Vec<RuleFeedback>> {
         [],
         |row| Ok((column::<String>(row, 0)?, column::<Option<String>>(row, 1)?)),
     )?;
-    let mut by_rule: BTreeMap<String, RuleFeedback> = BTreeMap::new();
-    for (rules, answer) in cards {
-        let rules: Vec<String> =
-            serde_json::from_str(&rules).map_err(|_| StoreError::Unreadable("card.rules"))?;
-        for rule in rules {
-            let line = by_rule.entry(rule.clone()).or_insert_with(|| RuleFeedback {
-                rule,
-                ..RuleFeedback::default()
-            });
-            line.shown += 1;
-            match answer.as_deref().and_then(|answer| answer.split_once('/')) {
-                None => {}
-                Some(("accepted", _)) => line.accepted += 1,
-                Some((_, "action-completed")) => line.known += 1,
-                Some((_, "patient-ineligible")) => line.not_relevant += 1,
-                Some((_, "need-more-info")) => line.waiting += 1,
-                Some(_) => line.other += 1,
-            }
-        }
-    }
-    Ok(by_rule.into_values().collect())
+    rule_feedback(cards)
 }

@@ -211,16 +211,6 @@ async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
     answer.await.unwrap_or(Err(StoreError::Closed))
 }
 
-/// Bytes that a submission keeps in memory while it waits, roughly.
-fn weight(incoming: &Incoming) -> usize {
-    incoming
-        .patients
-        .iter()
-        .flat_map(|patient| &patient.resources)
-        .map(|resource| resource.text.len())
-        .sum()
-}
-
 impl Store for Sqlite {
     fn identity_key(&self) -> &IdentityKey {
         &self.shared.key
@@ -240,7 +230,7 @@ impl Store for Sqlite {
                 Prepared::Write(plan, give_up) => (plan, give_up),
             };
             let queue = shared.queue()?;
-            let answer = queue.submit(weight(&incoming), move |connection| {
+            let answer = queue.submit(incoming.weight(), move |connection| {
                 accept::commit(connection, &incoming, &shared.next_patient, plan, &give_up)
             })?;
             answered(answer).await

@@ -100,7 +100,7 @@ pub(super) fn open(options: &Options) -> Opened<Parts> {
     let fingerprint = key_fingerprint(&connection).map_err(|error| failed(path, error))?;
     let key = match fingerprint {
         Some(fingerprint) => {
-            let key = read_key(&key_file)?;
+            let key = IdentityKey::read(&key_file)?;
             if key.fingerprint() != fingerprint {
                 return Err(OpenError::WrongIdentityKey { path: key_file });
             }
@@ -350,7 +350,7 @@ fn migrate(connection: &Connection, options: &Options) -> Opened<()> {
 
 /// A new database: its key, and the row that says which key it is.
 fn first_start(connection: &Connection, options: &Options, key_file: &Path) -> Opened<IdentityKey> {
-    let key = match read_key(key_file) {
+    let key = match IdentityKey::read(key_file) {
         Ok(key) => key,
         Err(OpenError::Io { source, .. })
             if source.kind() == ErrorKind::NotFound && options.identity_key_file.is_none() =>
@@ -386,27 +386,6 @@ fn recover(connection: &Connection) -> Result<()> {
 pub(super) fn stop(connection: &Connection) -> Result<()> {
     execute(connection, "UPDATE instance SET stopped_cleanly = 1", [])?;
     checkpoint(connection)
-}
-
-fn read_key(path: &Path) -> Opened<IdentityKey> {
-    let wrong = |what: &str| OpenError::IdentityKey {
-        path: path.to_owned(),
-        what: what.to_owned(),
-    };
-    let mut text = String::new();
-    let file = File::open(path).map_err(|source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    file.take(256)
-        .read_to_string(&mut text)
-        .map_err(|_| wrong("is no identity key"))?;
-    let bytes = HEXLOWER
-        .decode(text.trim().to_ascii_lowercase().as_bytes())
-        .ok()
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-        .ok_or_else(|| wrong("is no identity key: 64 hex digits are expected"))?;
-    Ok(IdentityKey::new(bytes))
 }
 
 fn write_key(path: &Path, key: &IdentityKey) -> Opened<()> {

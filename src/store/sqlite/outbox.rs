@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row, params};
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
@@ -21,7 +20,7 @@ use crate::{
         },
         reading::{
             DeliveryAttempt, DeliveryDetail, DeliveryFilter, DeliveryItem, DeliverySummary,
-            TargetRow,
+            TargetRow, collect_references,
         },
     },
 };
@@ -317,32 +316,6 @@ fn remote_ids(connection: &Connection, target: TargetId, items: &[Item]) -> Resu
         }));
     }
     Ok(ids)
-}
-
-/// Type and id of every relative reference to a resource of ours.
-fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match member {
-                    Value::String(text) if name == "reference" => {
-                        if let Some((kind, id)) = text.split_once('/')
-                            && id.starts_with("mf-")
-                        {
-                            found.insert((kind.to_owned(), id.to_owned()));
-                        }
-                    }
-                    other => collect_references(other, found),
-                }
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                collect_references(item, found);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 /// Say how a send ended. `false`: fenced.

@@ -7,15 +7,12 @@ use super::{
     accept::sent_id,
     rows::{self, all, bytes, column, first},
 };
-use crate::{
-    clinical::timeline::Timeline,
-    store::{
-        codec,
-        error::{Result, StoreError},
-        keys::{Hash, ResultId},
-        lease::PatientId,
-        reading::{Figures, HeldResource, KnownPatient, Page, Search},
-    },
+use crate::store::{
+    codec,
+    error::{Result, StoreError},
+    keys::{Hash, ResultId},
+    lease::PatientId,
+    reading::{Figures, HeldResource, KnownPatient, Page, Search},
 };
 
 /// Resources in one page at most.
@@ -45,38 +42,10 @@ pub(super) fn patient(
     let Some((owner, known)) = rows::known(connection, id)? else {
         return Ok(None);
     };
-    let Some(row) = known.row.filter(|_| owner == tenant) else {
+    if owner != tenant {
         return Ok(None);
-    };
-    let mut timeline = Timeline {
-        person: row.person,
-        pregnancies: row.pregnancies,
-        ..Timeline::default()
-    };
-    for value in known.values {
-        if let Some(mut measurement) = value.measurement {
-            measurement.filed_at = value.filed_at.map(codec::instant).transpose()?;
-            timeline.measurements.push(measurement);
-        }
     }
-    for stored in known.facts {
-        let filed_at = stored.filed_at.map(codec::instant).transpose()?;
-        timeline
-            .facts
-            .extend(stored.facts.into_iter().map(|mut fact| {
-                fact.filed_at = filed_at;
-                fact
-            }));
-    }
-    Ok(Some(KnownPatient {
-        id,
-        key: row.key,
-        timeline,
-        findings: known.findings,
-        last_as_of: row.last_as_of,
-        identifiers: row.identifiers,
-        references: row.references,
-    }))
+    known.into_patient(id)
 }
 
 const RESOURCE: &str = "SELECT fhir_type, fhir_id, version, last_updated, body, \
@@ -92,30 +61,8 @@ fn resource(row: &Row<'_>) -> Result<HeldResource> {
         patient: column::<Option<i64>>(row, 5)?.map(PatientId),
         body: serde_json::from_slice(&body).map_err(|_| StoreError::Unreadable("resource.body"))?,
     };
-    stamp(&mut held);
+    held.stamp();
     Ok(held)
-}
-
-/// Id, version and time as they are here.
-fn stamp(held: &mut HeldResource) {
-    let at = held
-        .last_updated
-        .format(&time::format_description::well_known::Rfc3339)
-        .unwrap_or_default();
-    let Some(body) = held.body.as_object_mut() else {
-        return;
-    };
-    body.insert("id".to_owned(), Value::from(held.id.as_str()));
-    let meta = body
-        .entry("meta")
-        .or_insert_with(|| Value::Object(serde_json::Map::new()));
-    if let Some(meta) = meta.as_object_mut() {
-        meta.insert(
-            "versionId".to_owned(),
-            Value::from(held.version.to_string()),
-        );
-        meta.insert("lastUpdated".to_owned(), Value::from(at));
-    }
 }
 
 /// A version of a resource of ours.
@@ -243,7 +190,7 @@ pub(super) fn read_sent(
         patient: Some(patient),
         body,
     };
-    stamp(&mut held);
+    held.stamp();
     Ok(Some(held))
 }
 

@@ -102,15 +102,6 @@ pub(super) fn execute(
         .map_err(failure)
 }
 
-/// Identifiers and references of a patient, in `patient.identifiers`.
-#[derive(serde::Serialize, serde::Deserialize, Default)]
-struct Names {
-    #[serde(default)]
-    identifiers: Vec<(String, String)>,
-    #[serde(default)]
-    references: Vec<String>,
-}
-
 const PATIENT: &str = "SELECT tenant, key_hash, seq, identifiers, birth_date, sex, deceased, \
      deceased_at, traits, last_as_of FROM patient WHERE id = ?1";
 
@@ -120,7 +111,7 @@ pub(super) fn patient(
     id: PatientId,
 ) -> Result<Option<(String, PatientRow)>> {
     first(connection, PATIENT, params![id.0], |row| {
-        let names: Names = codec::from_json(&column::<String>(row, 3)?, "patient.identifiers")?;
+        let names = codec::names(&column::<String>(row, 3)?)?;
         let mut person = Person {
             birth: column::<Option<String>>(row, 4)?
                 .map(|text| codec::birth(&text))
@@ -171,10 +162,7 @@ pub(super) fn put_patient(
     const UPDATE: &str = "UPDATE patient SET seq = ?2, identifiers = ?3, birth_date = ?4, sex = ?5, \
          deceased = ?6, deceased_at = ?7, traits = ?8, last_as_of = ?9, updated_at = ?10 \
          WHERE id = ?1 AND seq = ?11";
-    let names = codec::json(&Names {
-        identifiers: row.identifiers.clone(),
-        references: row.references.clone(),
-    })?;
+    let names = codec::names_text(&row.identifiers, &row.references)?;
     let person = &row.person;
     let birth = person.birth.map(codec::birth_text);
     let sex = codec::sex_word(person.sex);
