@@ -538,7 +538,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => Duration::from_secs(number.saturating_mul(60)),
         _ => return Err("expected a time such as 30s, 500ms or 5m".to_owned()),
     };
-    if duration.is_zero() || duration > Duration::from_secs(3600) {
+    if duration.is_zero() || duration > Duration::from_hours(1) {
         return Err("expected more than nothing and at most an hour".to_owned());
     }
     Ok(duration)

@@ -1,5 +1,12 @@
 //! The house rules that the compiler does not guard, read from the source text.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as it says"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

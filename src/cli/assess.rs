@@ -130,7 +130,7 @@ fn summarise(assessed: &Assessed, explain: bool) {
         let assessment = &patient.decision.assessment;
         match assessment.verdict {
             Verdict::InsufficientData => {
-                complain(format!("insufficient data: {}", undecided(assessment)))
+                complain(format!("insufficient data: {}", undecided(assessment)));
             }
             Verdict::NoCytopenia if patient.resources.is_empty() => complain("no cytopenia"),
             Verdict::NoCytopenia | Verdict::Cytopenia => {}

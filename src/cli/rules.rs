@@ -66,11 +66,8 @@ fn json_of(entry: &Entry) -> Value {
 /// Lists the profiles, or writes their schemas into a directory.
 pub(super) fn profiles(args: &Profiles) -> Exit {
     let Some(dir) = &args.write else {
-        let list: String = profiles::ALL
-            .iter()
-            .map(|(name, _)| format!("{name}\n"))
-            .collect();
-        return print(list);
+        let names: Vec<&str> = profiles::ALL.iter().map(|(name, _)| *name).collect();
+        return print(format!("{}\n", names.join("\n")));
     };
     let written = fs::create_dir_all(dir).and_then(|()| {
         profiles::ALL.iter().try_for_each(|(name, schema)| {

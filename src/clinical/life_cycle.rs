@@ -763,6 +763,16 @@ fn open(
             why: "unchanged",
         };
     }
+    if matches!(stored.acknowledged, Some((Acknowledged::NotRelevant, _))) {
+        finding.state = FlagState::Inactive;
+        finding.episode_end = Some(index.at);
+        return FlagChange {
+            finding,
+            write: true,
+            notify: false,
+            why: "not relevant",
+        };
+    }
     let quiet = if timeline.inpatient {
         Duration::hours(i64::try_from(tuning.value(&QUIET_INPATIENT)).unwrap_or_default())
     } else {

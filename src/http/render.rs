@@ -1,11 +1,13 @@
-//! Receipts on the wire: `batch-response`, `transaction-response`, and the answer to one resource.
+//! Receipts on the wire: `batch-response`, `transaction-response`, the answer to a message, and the
+//! answer to one resource.
 
 use actix_web::{
     HttpResponse,
     http::header::{self, HeaderName, HeaderValue},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
 
 use super::{
     CLIENT, Door, TENANT, answer,
@@ -30,6 +32,11 @@ pub(super) async fn bundle(
 ) -> Result<HttpResponse, Error> {
     if receipt.kind == Kind::Transaction {
         refused_whole(receipt)?;
+    }
+    if receipt.kind == Kind::Message {
+        let mut response = answer::fhir(Success::Ok, &message(door, receipt), wish.pretty);
+        finish(&mut response, receipt, wish);
+        return Ok(response);
     }
     let kind = if receipt.kind == Kind::Transaction {
         "transaction-response"
@@ -104,6 +111,54 @@ pub(super) async fn single(
     }
     finish(&mut response, receipt, wish);
     Ok(response)
+}
+
+/// The answer to a message. Its ids are made of the message's own and of the time it was stored, so
+/// that a repeat is answered with the same bytes.
+fn message(door: &Door, receipt: &Receipt) -> Value {
+    let header = receipt.message.as_ref();
+    let id = header
+        .and_then(|header| header.id.as_deref())
+        .unwrap_or_default();
+    let made = |what: &str| {
+        let name = format!("{what} {id} {}", receipt.stored_at);
+        Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
+    };
+    let (bundle_id, header_id, outcome_id) = (made("bundle"), made("header"), made("outcome"));
+    let issues: Vec<Issue> = receipt
+        .issues
+        .iter()
+        .chain(receipt.entries.iter().flat_map(|entry| &entry.issues))
+        .cloned()
+        .collect();
+    let mut answered = json!({
+        "resourceType": "MessageHeader",
+        "id": header_id,
+        "source": { "name": "marrowflag", "endpoint": format!("{}/fhir", door.base) },
+        "response": {
+            "identifier": id,
+            "code": "ok",
+            "details": { "reference": format!("urn:uuid:{outcome_id}") }
+        }
+    });
+    if let Some(answered) = answered.as_object_mut() {
+        if let Some((name, event)) = header.and_then(|header| header.event.clone()) {
+            answered.insert(name, event);
+        }
+        if let Some(source) = header.and_then(|header| header.source.as_deref()) {
+            answered.insert("destination".to_owned(), json!([{ "endpoint": source }]));
+        }
+    }
+    json!({
+        "resourceType": "Bundle",
+        "id": bundle_id,
+        "type": "message",
+        "timestamp": stored_at(receipt),
+        "entry": [
+            { "fullUrl": format!("urn:uuid:{header_id}"), "resource": answered },
+            { "fullUrl": format!("urn:uuid:{outcome_id}"), "resource": operation_outcome(&issues) }
+        ]
+    })
 }
 
 /// What stands or falls as a whole, and fell: the status of the first entry that failed, and every

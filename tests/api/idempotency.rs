@@ -1,6 +1,9 @@
 //! The same again is done once.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 use reqwest::Method;
 
@@ -24,7 +27,7 @@ async fn the_same_bundle_is_answered_with_the_same_receipt_after_a_restart() {
     let app = TestApp::spawn().await;
     let bundle = batch(&pancytopenia("p1"));
     let first = app.post("/fhir", &bundle).await;
-    let dir = app.dir.clone();
+    let dir = Arc::clone(&app.dir);
     app.stop().await;
     let app = TestApp::spawn_in(dir, &[], NOW).await;
     let second = app.post("/fhir", &bundle).await;

@@ -470,3 +470,41 @@ async fn what_is_not_a_count_is_context() {
         answer.text
     );
 }
+
+#[tokio::test]
+async fn a_message_is_answered_with_a_message_that_names_it() {
+    let app = TestApp::spawn().await;
+    let mut message = batch(&pancytopenia("p1"));
+    message["type"] = "message".into();
+    message["id"] = "bundle-1".into();
+    let entries = message["entry"].as_array_mut().unwrap();
+    for entry in entries.iter_mut() {
+        entry.as_object_mut().unwrap().remove("request");
+    }
+    let header = json!({
+        "resourceType": "MessageHeader",
+        "id": "header-1",
+        "eventCoding": { "system": "http://terminology.hl7.org/CodeSystem/v2-0003", "code": "R01" },
+        "source": { "endpoint": "https://engine.example/fhir" }
+    });
+    entries.insert(
+        0,
+        json!({ "fullUrl": "urn:uuid:00000000-0000-4000-8000-00000000000a", "resource": header }),
+    );
+    let answer = app.post("/fhir", &message).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let body = answer.json();
+    assert_eq!(body["type"], "message");
+    let header = &body["entry"][0]["resource"];
+    assert_eq!(header["resourceType"], "MessageHeader");
+    assert_eq!(header["response"]["identifier"], "header-1");
+    assert_eq!(header["response"]["code"], "ok");
+    assert_eq!(header["eventCoding"]["code"], "R01");
+    assert_eq!(
+        header["destination"][0]["endpoint"],
+        "https://engine.example/fhir"
+    );
+    assert_eq!(app.flags("p1").await.len(), 1);
+    let again = app.post("/fhir", &message).await;
+    assert_eq!(again.text, answer.text);
+}

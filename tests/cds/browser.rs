@@ -1,1 +1,131 @@
+//! A page of ours in Chromium that calls the running service across origins, as the public
+//! sandbox does. Skipped by name where Chromium is not installed. With `MARROWFLAG_SCREENSHOTS`
+//! set, pictures are kept there.
 
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+
+use super::{
+    app::TestApp,
+    ehr::{HEALTHY, SEVERE, prefetch},
+};
+
+const PAGE: &str = include_str!("../browser/cds.html");
+
+fn chromium() -> Option<&'static str> {
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(|name| {
+            Command::new(name)
+                .arg("--version")
+                .output()
+                .is_ok_and(|output| output.status.success())
+        })
+}
+
+/// Serves the page and the prefetch data from an origin of their own.
+fn page_server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = HttpServer::new(|| {
+        App::new()
+            .route(
+                "/",
+                web::get().to(|| async {
+                    HttpResponse::Ok()
+                        .content_type("text/html; charset=utf-8")
+                        .body(PAGE)
+                }),
+            )
+            .route(
+                "/prefetch/{patient}.json",
+                web::get().to(|req: HttpRequest| async move {
+                    let patient = req.match_info().query("patient").to_owned();
+                    let counts = if patient == "severe" { SEVERE } else { HEALTHY };
+                    HttpResponse::Ok().json(prefetch(&patient, counts))
+                }),
+            )
+    })
+    .workers(1)
+    .disable_signals()
+    .listen(listener)
+    .unwrap()
+    .run();
+    tokio::spawn(server);
+    format!("http://{address}")
+}
+
+/// Opens the page: a picture of it, or its text once it is done.
+async fn look(
+    chromium: &'static str,
+    url: String,
+    picture: Option<PathBuf>,
+    profile: PathBuf,
+) -> String {
+    let mut command = Command::new(chromium);
+    command
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--window-size=1100,1500",
+            "--virtual-time-budget=8000",
+            // Nothing but this machine.
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ])
+        .arg(format!("--user-data-dir={}", profile.display()));
+    match picture {
+        Some(picture) => command.arg(format!("--screenshot={}", picture.display())),
+        None => command.arg("--dump-dom"),
+    };
+    command.arg(url);
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{complaints}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_shows_the_card_and_answers_it() {
+    let Some(chromium) = chromium() else {
+        eprintln!("skipped: chromium is not installed");
+        return;
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let pictures = std::env::var_os("MARROWFLAG_SCREENSHOTS").map_or_else(
+        || scratch.path().to_owned(),
+        |folder| Path::new(&folder).to_owned(),
+    );
+    let page = page_server();
+    for (patient, expected) in [
+        ("severe", "Pancytopenia: Hb 68 g/L"),
+        ("healthy", "Nothing to show (200)"),
+    ] {
+        let picture = pictures.join(format!("cds-{patient}.png"));
+        // A service for the picture and one for the text: a card is shown once.
+        let app = TestApp::spawn().await;
+        let url = format!("{page}/?service={}&patient={patient}", app.base);
+        let profile = scratch.path().join(format!("{patient}-picture"));
+        look(chromium, url, Some(picture.clone()), profile).await;
+        assert!(picture.metadata().unwrap().len() > 5_000);
+
+        let app = TestApp::spawn().await;
+        let url = format!("{page}/?service={}&patient={patient}&override=1", app.base);
+        let profile = scratch.path().join(format!("{patient}-text"));
+        let text = look(chromium, url, None, profile).await;
+        assert!(text.contains(expected), "{text}");
+        if patient == "severe" {
+            assert!(text.contains("class=\"card warning\""), "{text}");
+            assert!(text.contains("feedback 200 {\"received\":1}"), "{text}");
+        }
+    }
+}

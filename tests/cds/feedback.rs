@@ -153,7 +153,17 @@ async fn an_answer_reaches_the_finding_of_the_patient() {
             .status,
         200
     );
-    // The next decision on this patient finds it acknowledged.
+    // The next results do not raise it again: they close it.
+    let mut later = super::app::haemoglobin("p1", "6.6");
+    later["effectiveDateTime"] = json!("2026-11-18T08:30:00Z");
+    later["identifier"][0]["value"] = json!("later");
+    assert_eq!(
+        app.post("/fhir", &super::app::batch(&[later])).await.status,
+        200
+    );
+    let flags = app.flags("p1").await;
+    assert_eq!(flags[0]["status"], "inactive", "{flags:#?}");
+    // And it stays acknowledged.
     let dir = std::sync::Arc::clone(&app.dir);
     app.stop().await;
     let path = dir.path().join("marrowflag.db");

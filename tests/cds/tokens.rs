@@ -463,3 +463,50 @@ async fn a_quiet_card_of_one_client_is_not_quiet_for_another() {
         .await
         .card();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_at_an_address_are_fetched_once_and_not_for_every_unknown_name() {
+    let fetches = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let keys = json!({ "keys": [public(&es384(), Algorithm::ES384, "e1")] }).to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let counter = Arc::clone(&fetches);
+    let server = actix_web::HttpServer::new(move || {
+        let (keys, counter) = (keys.clone(), Arc::clone(&counter));
+        actix_web::App::new().default_service(actix_web::web::to(move || {
+            counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let keys = keys.clone();
+            async move { keys }
+        }))
+    })
+    .workers(1)
+    .disable_signals()
+    .listen(listener)
+    .unwrap()
+    .run();
+    tokio::spawn(server);
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let file = dir.path().join("clients.toml");
+    let text = format!(
+        "[[client]]\nname = \"ehr\"\n[client.jwt]\nissuer = \"{SANDBOX}\"\njwks_url = \"{url}\"\n[client.cds]\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let file = file.display().to_string();
+    let app = TestApp::spawn_in(dir, &["--clients", &file], NOW).await;
+    for _ in 0..3 {
+        assert_eq!(
+            discover(&app, &good(&app, "/cds-services")).await.status,
+            200
+        );
+    }
+    for name in ["a", "b", "c"] {
+        let token = sign(
+            &header("ES384", name),
+            &claims(&app, "/cds-services"),
+            &es384(),
+            Algorithm::ES384,
+        );
+        assert_eq!(discover(&app, &token).await.status, 401);
+    }
+    assert_eq!(fetches.load(std::sync::atomic::Ordering::SeqCst), 1);
+}

@@ -11,6 +11,7 @@
 mod courier;
 mod deliveries;
 mod engines;
+mod life_cycle;
 mod misbehaving;
 mod service;
 mod strategies;

@@ -35,10 +35,10 @@ fn of(bundle: &str, mrn: &str) -> Value {
 }
 
 /// `marrowflag serve`; killed when dropped.
-struct Service {
+pub(crate) struct Service {
     child: Child,
-    base: String,
-    client: reqwest::Client,
+    pub(crate) base: String,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Drop for Service {
@@ -51,9 +51,14 @@ impl Drop for Service {
 impl Service {
     /// On the database in `directory`, writing to `target`.
     fn start(directory: &Path, target: &str) -> Self {
+        Self::start_as_of(directory, target, "sampled")
+    }
+
+    /// Which judges at the time of receipt or of the newest sample.
+    pub(crate) fn start_as_of(directory: &Path, target: &str, as_of: &str) -> Self {
         let database = directory.join("marrowflag.db");
         let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--as-of", "sampled"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--as-of", as_of])
             .args(["--database", &format!("sqlite:{}", database.display())])
             .args(["--fhir-server", target])
             .stdout(Stdio::piped())
@@ -72,7 +77,7 @@ impl Service {
     }
 
     /// Posts a Bundle; it must be taken.
-    async fn post(&self, bundle: &Value) -> Value {
+    pub(crate) async fn post(&self, bundle: &Value) -> Value {
         let request = self.client.post(format!("{}/fhir", self.base));
         let request = request.header("Content-Type", "application/fhir+json");
         let answer = request.body(bundle.to_string()).send().await.unwrap();
@@ -90,7 +95,10 @@ impl Service {
 }
 
 /// Asks until the answer is there.
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask().await {
