@@ -190,7 +190,9 @@ fn statements_about_rules() {
     let mut mismatches = Mismatches::default();
     let mut ran = 0;
     for row in rows("rules") {
-        for (column, expected, found) in statement::differences(&row, &Tuning::none()) {
+        for (column, expected, found) in
+            statement::differences(&row, &timeline(&row), &Tuning::none())
+        {
             let id = format!("{} {:?}", row.get("rule"), row.get("why"));
             mismatches.compare(&id, column, &expected, &found);
         }

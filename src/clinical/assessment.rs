@@ -350,7 +350,7 @@ pub struct Assessment {
     pub slug: Option<&'static str>,
     /// One line: `Pancytopenia, U3`.
     pub headline: String,
-    /// The trace.
+    /// The trace; empty unless [`super::decide::trace`] was asked for it.
     pub trace: Vec<TraceStep>,
 }
 

@@ -81,20 +81,20 @@ pub fn newest_sample(timeline: &Timeline) -> Option<OffsetDateTime> {
 
 /// Assesses a case at its newest blood count.
 pub fn assess_case(case: &Case<'_>, as_of: OffsetDateTime) -> Assessment {
-    let index = case.blood_counts().last().copied();
-    match index.and_then(|index| {
-        judge::judge(
-            case,
-            index,
-            Question {
-                as_of,
-                staleness: true,
-            },
-        )
-    }) {
+    match judge_case(case, as_of) {
         Some(judgement) => report(&judgement, as_of),
         None => without_index(case, as_of),
     }
+}
+
+/// Judges a case at its newest blood count.
+pub fn judge_case<'a>(case: &'a Case<'a>, as_of: OffsetDateTime) -> Option<Judgement<'a>> {
+    let index = case.blood_counts().last().copied()?;
+    let question = Question {
+        as_of,
+        staleness: true,
+    };
+    judge::judge(case, index, question)
 }
 
 /// No blood count: nothing to say but what could not be used.
@@ -217,7 +217,7 @@ pub fn report(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Assessment {
         family: judgement.family.filter(|_| !deceased),
         slug: slug(judgement),
         headline: headline(judgement),
-        trace: trace(judgement),
+        trace: Vec::new(),
     }
 }
 
@@ -715,7 +715,22 @@ fn headline(judgement: &Judgement<'_>) -> String {
     }
 }
 
-fn trace(judgement: &Judgement<'_>) -> Vec<TraceStep> {
+/// Every rule asked at the newest blood count, with its inputs, thresholds and answer, in the
+/// order of evaluation. It costs more than the assessment itself and few readers want it, so that
+/// it is made on demand and [`Assessment::trace`] stays empty until somebody fills it in.
+pub fn trace(timeline: &Timeline, as_of: OffsetDateTime) -> Vec<TraceStep> {
+    trace_with(timeline, as_of, &Tuning::none())
+}
+
+/// [`trace`] with limits and points moved: for tests only.
+pub fn trace_with(timeline: &Timeline, as_of: OffsetDateTime, tuning: &Tuning) -> Vec<TraceStep> {
+    let case = Case::new(timeline, as_of, tuning);
+    judge_case(&case, as_of)
+        .map(|judgement| steps(&judgement))
+        .unwrap_or_default()
+}
+
+fn steps(judgement: &Judgement<'_>) -> Vec<TraceStep> {
     let context = &judgement.context;
     let mut trace = Vec::new();
     explain::trace_grades(context, &mut trace);

@@ -661,6 +661,15 @@ fn change(
     finding.state = FlagState::Inactive;
     finding.episode_start = walk.start.unwrap_or(stored.episode_start);
     finding.episode_end = walk.end;
+    // A count of that episode may have arrived after its end.
+    if let Some(last) = walk.last.and_then(|last| steps.get(last)) {
+        finding.urgency = last.urgency;
+        finding.grade = worst(last.grades);
+        finding.lineage_grades = last.grades;
+        if let Some(slug) = last.slug(family) {
+            slug.clone_into(&mut finding.slug);
+        }
+    }
     if finding == *stored {
         return Some(unchanged(stored));
     }

@@ -3,7 +3,10 @@
 //! Rules compare with a [`Limit`], never with a bare number. That way the rule book, the trace and
 //! the answer cannot disagree, and a test can move every limit and see which cases notice.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rust_decimal::Decimal;
 
@@ -146,12 +149,37 @@ pub const fn decimal(text: &str) -> Decimal {
 pub struct Tuning {
     limits: HashMap<String, Decimal>,
     points: HashMap<String, i32>,
+    asked: Option<Arc<Mutex<BTreeSet<String>>>>,
 }
 
 impl Tuning {
     /// Nothing moved.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// Nothing moved, but what is asked for is written down: see [`Tuning::asked`].
+    pub fn recording() -> Self {
+        Self {
+            asked: Some(Arc::default()),
+            ..Self::default()
+        }
+    }
+
+    /// The ids of the limits and points that were asked for, by a [`Tuning::recording`].
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.as_ref().map_or_else(BTreeSet::new, |asked| {
+            asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    fn record(&self, id: &str) {
+        if let Some(asked) = &self.asked {
+            asked
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id.to_owned());
+        }
     }
 
     /// `limit` has another value.
@@ -173,6 +201,7 @@ impl Tuning {
 
     /// The value in force.
     pub fn value(&self, limit: &Limit) -> Decimal {
+        self.record(limit.id);
         if self.limits.is_empty() {
             return limit.value;
         }
@@ -190,13 +219,12 @@ impl Tuning {
 
     /// The points in force.
     pub fn points(&self, rule: &str, line: &str, points: i32) -> i32 {
-        if self.points.is_empty() {
+        if self.points.is_empty() && self.asked.is_none() {
             return points;
         }
-        self.points
-            .get(&format!("{rule}.{line}"))
-            .copied()
-            .unwrap_or(points)
+        let id = format!("{rule}.{line}");
+        self.record(&id);
+        self.points.get(&id).copied().unwrap_or(points)
     }
 }
 

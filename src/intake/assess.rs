@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clinical::{
         assessment::Decision,
-        decide::{decide, newest_sample},
+        decide::{decide, newest_sample, trace},
         timeline::Timeline,
     },
     fhir::{
@@ -130,7 +130,8 @@ fn assess(
         AsOf::Received => now,
         AsOf::Sampled => newest_sample(&timeline).unwrap_or(now),
     };
-    let decision = decide(&timeline, &[], as_of);
+    let mut decision = decide(&timeline, &[], as_of);
+    decision.assessment.trace = trace(&timeline, as_of);
     let key = patient
         .keys
         .first()

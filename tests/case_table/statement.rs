@@ -3,29 +3,26 @@
 use marrowflag::clinical::{
     candidates::{self, Weighed},
     context::Case,
-    judge::{self, Judgement, Question},
+    decide::judge_case,
+    judge::Judgement,
     limits::Tuning,
+    timeline::Timeline,
     truth::Truth,
 };
 
-use super::{INDEX, Row, timeline};
+use super::{INDEX, Row};
 
 /// What a row says, column by column, for the columns it fills in.
 const COLUMNS: [&str; 5] = ["gate", "score", "against", "label", "urgency"];
 
 /// The columns of a row that differ from what came out: column, expected, found.
-pub(crate) fn differences(row: &Row, tuning: &Tuning) -> Vec<(&'static str, String, String)> {
-    let timeline = timeline(row);
-    let case = Case::new(&timeline, INDEX, tuning);
-    let question = Question {
-        as_of: INDEX,
-        staleness: true,
-    };
-    let judgement = case
-        .blood_counts()
-        .last()
-        .and_then(|index| judge::judge(&case, *index, question))
-        .expect("a blood count");
+pub(crate) fn differences(
+    row: &Row,
+    timeline: &Timeline,
+    tuning: &Tuning,
+) -> Vec<(&'static str, String, String)> {
+    let case = Case::new(timeline, INDEX, tuning);
+    let judgement = judge_case(&case, INDEX).expect("a blood count");
     let rule = row.get("rule");
     assert!(
         candidates::rules().any(|known| known.id == rule),
