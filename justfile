@@ -23,6 +23,15 @@ deny:
 rule-book:
     MARROWFLAG_BLESS=1 cargo test --test rule_book
 
+# How often each rule fires over a folder of FHIR files.
+fired DIR:
+    cargo build
+    find {{DIR}} -type f \( -name '*.json' -o -name '*.ndjson' \) -print0 \
+        | xargs -0 -n1 target/debug/marrowflag assess --format text 2>/dev/null \
+        | grep -v 'not assessable' \
+        | grep -oE '^(U[0-4]|C[0-9][a-z]?\+?|S0[0-9]|  [DM][0-9]{2}|Output: .*)' \
+        | sort | uniq -c
+
 # Look at changed snapshots (needs cargo-insta).
 snapshots:
     cargo insta review

@@ -762,6 +762,18 @@ fn open(
     if escalated {
         return told(finding, "escalated");
     }
+    // Not relevant for this patient, said on a card or by closing it on the server.
+    if matches!(stored.acknowledged, Some((Acknowledged::NotRelevant, _))) {
+        return FlagChange {
+            finding: Finding {
+                state: FlagState::Inactive,
+                ..stored.clone()
+            },
+            write: true,
+            notify: false,
+            why: "not relevant",
+        };
+    }
     finding.notified_at = stored.notified_at;
     finding.acknowledged = stored.acknowledged;
     if stored.human.is_some() {

@@ -78,6 +78,7 @@ dq!(ZONE_SUM_HIGH, "t2.sum_high", "1.05", "0.01", "1");
 dq!(MPV_PLT, "mpv.plt", "20", "1", "10*9/L");
 dq!(SUSPECT_HB_LOW, "dq03.hb_suspect_low", "30", "1", "g/L");
 dq!(SUSPECT_HB_HIGH, "dq03.hb_suspect_high", "220", "1", "g/L");
+dq!(SUSPECT_WBC, "dq03.wbc_suspect", "100", "1", "10*9/L");
 dq!(
     SUSPECT_HB_NEONATE,
     "dq03.hb_suspect_neonate",
@@ -187,6 +188,7 @@ pub fn limits() -> Vec<&'static Limit> {
         &SUSPECT_HB_LOW,
         &SUSPECT_HB_HIGH,
         &SUSPECT_HB_NEONATE,
+        &SUSPECT_WBC,
         &NEONATE,
     ];
     all.extend(HARD.iter().flat_map(|range| [&range.low, &range.high]));
@@ -486,6 +488,7 @@ impl Judge<'_> {
             }
         }
         self.suspect_haemoglobin(specimen);
+        self.suspect_white_cells(specimen);
         // The volume of few platelets means nothing (section 1).
         if self
             .exact(specimen, Analyte::Platelets)
@@ -523,6 +526,20 @@ impl Judge<'_> {
                 });
             if unlikely {
                 self.doubt(position, "unit-suspect", "Hardly possible: please verify.");
+            }
+        }
+    }
+
+    /// Leukaemia or a unit error: both need a second look (section 1).
+    fn suspect_white_cells(&mut self, specimen: &Specimen) {
+        let high = self.value(&SUSPECT_WBC);
+        for position in self.members(specimen, &[Analyte::Wbc]) {
+            let unlikely = self
+                .measurement(position)
+                .and_then(|found| found.value)
+                .is_some_and(|value| value.is_above(high).is_true());
+            if unlikely {
+                self.doubt(position, "unit-suspect", "Extreme: please verify.");
             }
         }
     }

@@ -84,6 +84,10 @@ ours!(FEVER_AGAIN, "fever.again", "1", "1", "h");
 ours!(FEVER_ANC, "fever.anc", "1.0", "0.01", "10*9/L");
 ours!(HEPATITIS_DAYS, "hepatitis.days", "180", "1", "d");
 ours!(HEPATITIS_ALT, "hepatitis.alt", "5", "0.1", "1");
+ours!(HELLP_PLT, "hellp.plt", "100", "1", "10*9/L");
+ours!(HELLP_LIVER, "hellp.liver", "2", "0.1", "1");
+ours!(HELLP_LDH, "hellp.ldh", "600", "1", "U/L");
+ours!(HELLP_HAPTOGLOBIN, "hellp.haptoglobin", "0.3", "0.01", "g/L");
 static FEVER_ONCE: Limit = Limit::new("fever.once", "38.3", "0.1", "Cel", "IDSA 2010", High);
 static FEVER_TWICE: Limit = Limit::new("fever.twice", "38.0", "0.1", "Cel", "IDSA 2010", High);
 
@@ -136,7 +140,8 @@ pub fn limits() -> Vec<&'static Limit> {
         &RESPONSE_PLT, &GCSF_ACTS, &CYCLE_DAYS, &CYCLE_GCSF, &CYCLE_GCSF_PEG, &CYCLE_CHEMO, &LATE_DAYS,
         &LATE_ANC, &TIMING_FROM, &TIMING_TO, &MONO_DAYS, &MONO_OLD, &MONO_INFANT, &MONO_NEWBORN,
         &HBF_6, &HBF_12, &HBF_24, &FEVER_BEFORE, &FEVER_AFTER, &FEVER_AGAIN, &FEVER_ANC,
-        &HEPATITIS_DAYS, &HEPATITIS_ALT, &FEVER_ONCE, &FEVER_TWICE, &RET_LOW, &RET_INADEQUATE,
+        &HEPATITIS_DAYS, &HEPATITIS_ALT, &HELLP_PLT, &HELLP_LIVER, &HELLP_LDH, &HELLP_HAPTOGLOBIN,
+        &FEVER_ONCE, &FEVER_TWICE, &RET_LOW, &RET_INADEQUATE,
         &RET_REGENERATIVE, &RET_CLEARLY, &RET_HB, &RET_NADIR_LOW, &RET_NEWBORN_LOW,
         &RET_NEWBORN_HIGH, &RET_NEWBORN, &RET_NADIR, &RET_RPI_AGE, &RET_RPI, &RPI_HCT, &RPI_40,
         &RPI_30, &RPI_20,
@@ -346,6 +351,7 @@ pub fn token(context: &Context<'_>, token: &str) -> Answer {
         "fever" => fever(context),
         "hbf_high" => hbf(context),
         "hepatitis_recent" => hepatitis(context),
+        "hellp_labs" => hellp(context),
         "arc_manual" => match context.sent(Analyte::Arc) {
             Sent::Value(reading, _) => {
                 known(context.measurement(reading).is_some_and(|measurement| {
@@ -1165,6 +1171,44 @@ fn hepatitis(context: &Context<'_>) -> Answer {
                 .is_some_and(|limit| reading.interval.is_above(limit).is_true())
         });
     if hit { true.into() } else { Answer::NOT_SENT }
+}
+
+/// Low platelets, liver enzymes at twice their upper limit and haemolysis, from the numbers (4.7).
+/// TRUE or open: what is not there cannot speak against it.
+fn hellp(context: &Context<'_>) -> Answer {
+    let tuning = context.tuning();
+    let test = |analyte, holds: &dyn Fn(&Reading) -> Truth| match context.sent(analyte) {
+        Sent::Value(reading, _) => holds(reading),
+        Sent::Unusable | Sent::No => Truth::Unknown,
+    };
+    let below = |analyte, limit| {
+        test(analyte, &|reading| {
+            reading.interval.is_below(tuning.value(limit))
+        })
+    };
+    let liver = |analyte| {
+        test(analyte, &|reading| {
+            let upper = context
+                .measurement(reading)
+                .and_then(|measurement| measurement.upper_limit);
+            upper
+                .and_then(|upper| upper.checked_mul(tuning.value(&HELLP_LIVER)))
+                .map_or(Truth::Unknown, |limit| !reading.interval.is_below(limit))
+        })
+    };
+    let haemolysis = test(Analyte::Ldh, &|reading| {
+        !reading.interval.is_below(tuning.value(&HELLP_LDH))
+    });
+    let truth = Truth::all([
+        below(Analyte::Platelets, &HELLP_PLT),
+        Truth::any([liver(Analyte::Alt), liver(Analyte::Ast)]),
+        Truth::any([haemolysis, below(Analyte::Haptoglobin, &HELLP_HAPTOGLOBIN)]),
+    ]);
+    if truth.is_unknown() {
+        Answer::NOT_SENT
+    } else {
+        truth.into()
+    }
 }
 
 /// Reticulocyte production index from 12 years on; not after a transfusion (0.1, 0).

@@ -44,6 +44,8 @@ pub fn short(analyte: Analyte) -> &'static str {
         Analyte::Crp => "CRP",
         Analyte::Egfr => "eGFR",
         Analyte::Tsat => "TSAT",
+        Analyte::Alt => "ALT",
+        Analyte::Ast => "AST",
         Analyte::Blasts => "blasts",
         other => other.name(),
     }
@@ -131,6 +133,21 @@ pub fn lineage(lineage: Lineage) -> &'static str {
     }
 }
 
+/// A name inside a sentence: `Ferritin` becomes `ferritin`, `PNH clone` and `HbF` stay.
+fn uncapitalised(name: &str) -> String {
+    let first_word = name.split(' ').next().unwrap_or_default();
+    let mut letters = name.chars();
+    match letters.next() {
+        Some(first)
+            if first_word.chars().count() > 2
+                && first_word.chars().skip(1).all(char::is_lowercase) =>
+        {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => name.to_owned(),
+    }
+}
+
 /// What an input is called when it is missing.
 pub fn input(input: Input) -> String {
     match input {
@@ -138,9 +155,14 @@ pub fn input(input: Input) -> String {
             Analyte::Hb | Analyte::Anc | Analyte::Platelets | Analyte::Mcv | Analyte::Wbc => {
                 short(analyte).to_owned()
             }
-            other => other.name().to_lowercase(),
+            // Its name has a comma of its own.
+            Analyte::Pnh => "PNH clone".to_owned(),
+            Analyte::B12 => "vitamin B12".to_owned(),
+            other => uncapitalised(short(other)),
         },
-        Input::TimesUpperLimit(analyte) => format!("{} with its upper limit", short(analyte)),
+        Input::TimesUpperLimit(analyte) => {
+            format!("{} with its upper limit", uncapitalised(short(analyte)))
+        }
         Input::Rpi => "reticulocyte production index".to_owned(),
         Input::Mentzer => "MCV and RBC".to_owned(),
         Input::LymphocytePercent => "lymphocytes".to_owned(),

@@ -223,6 +223,7 @@ pub fn read(submission: &Submission<'_>, codes: &CodeMap) -> Reading {
     }
     reader.findings(&context, submission);
     reader.encounters(&context, submission, &results);
+    reader.deaths(&context, submission);
     reader.finish()
 }
 
@@ -675,6 +676,20 @@ impl Reader {
                     identifier.map(|(system, value)| format!("{system}|{value}"))
                 };
                 reading.encounter = written.map(str::to_owned).or_else(by_identifier);
+            }
+        }
+    }
+
+    /// A death closes Flags also when it comes without any result.
+    fn deaths(&mut self, context: &Context<'_, '_, '_>, submission: &Submission<'_>) {
+        for (place, entry) in submission.entries.iter().enumerate() {
+            let patient = entry
+                .resource
+                .filter(|resource| resource.resource_type() == Some("Patient"));
+            if let (Some(patient), None) = (patient, &entry.refused)
+                && let Some((named, person)) = people::deceased(context.index, place, patient)
+            {
+                self.people.reading(&named, || Some(person));
             }
         }
     }

@@ -359,6 +359,22 @@ pub(super) fn person(
         .then(|| demographics(found.tree))
 }
 
+/// The person of a Patient entry who has died; `None`: alive, or nobody we could name.
+pub(super) fn deceased(
+    index: &Index<'_, '_>,
+    entry: usize,
+    patient: &Tree<'_>,
+) -> Option<(Named, Person)> {
+    let found = Found {
+        entry,
+        tree: patient,
+        contained: false,
+    };
+    let person = demographics(patient);
+    let named = by_patient(index, found, None);
+    (person.deceased && !named.keys.is_empty()).then_some((named, person))
+}
+
 /// Known from Observations only: the Patient has not been found yet.
 fn is_bare(person: &Person) -> bool {
     person.birth.is_none() && person.sex == Sex::Unknown && !person.deceased
