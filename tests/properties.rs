@@ -24,18 +24,30 @@ use time::{Duration, OffsetDateTime, macros::datetime};
 
 const INDEX: OffsetDateTime = datetime!(2026-06-15 08:00 UTC);
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment says how thorough a run of the tests is"
+)]
 fn config() -> ProptestConfig {
-    let ordered = std::env::var("PROPTEST_CASES").is_ok();
-    let mut config = ProptestConfig::default();
-    config.failure_persistence = None;
-    if !ordered {
-        config.cases = if std::env::var("CI").is_ok() {
-            10_000
-        } else {
-            1_000
-        };
+    let default = ProptestConfig::default();
+    let cases = if std::env::var("PROPTEST_CASES").is_ok() {
+        default.cases
+    } else if std::env::var("CI").is_ok() {
+        10_000
+    } else {
+        1_000
+    };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..default
     }
-    config
+}
+
+/// The number this many ten-thousandths of the way from `low` to `high`.
+fn between(low: u32, high: u32, place: u32) -> u32 {
+    let way = u64::from(place) * u64::from(high - low) / 10_000;
+    low + u32::try_from(way).expect("no more than the way itself")
 }
 
 /// Analytes with the range that is drawn from, in hundredths of the canonical unit: low values
@@ -114,7 +126,7 @@ prop_compose! {
             .iter()
             .zip(picked)
             .filter_map(|((analyte, low, high), (place, comparator))| {
-                let hundredths = low + (u64::from(place?) * u64::from(high - low) / 10_000) as u32;
+                let hundredths = between(*low, *high, place?.into());
                 let number = Decimal::new(i64::from(hundredths), 2);
                 let interval = match comparator {
                     0 => Interval::below(number),
@@ -195,7 +207,7 @@ prop_compose! {
             });
         }
         for (number, (counts, hours, status, problem)) in specimens.into_iter().enumerate() {
-            let ago = if number == 0 { 0 } else { hours * (number as i64).pow(2) };
+            let ago = if number == 0 { 0 } else { hours * i64::try_from(number * number).expect("a few specimens") };
             let at = INDEX - Duration::hours(ago);
             for (analyte, value) in counts {
                 let mut one = measurement(analyte, value, at, &format!("specimen {number}"));
@@ -328,7 +340,7 @@ proptest! {
     ) {
         let (analyte, low, high) = DRAWN[which];
         let (lower, higher) = (one.min(other), one.max(other));
-        let place = |part: u32| low + (u64::from(part) * u64::from(high - low) / 10_000) as u32;
+        let place = |part: u32| between(low, high, part);
         let fewer = assess(&set(&timeline, analyte, place(lower)), INDEX);
         let more = assess(&set(&timeline, analyte, place(higher)), INDEX);
         prop_assert!(

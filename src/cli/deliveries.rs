@@ -94,7 +94,7 @@ async fn show(database: &Database, id: i64) -> Exit {
 }
 
 fn unusable(what: &str) -> Exit {
-    complain(what.to_owned());
+    complain(what);
     Exit::Io
 }
 

@@ -767,6 +767,7 @@ fn open(
         return FlagChange {
             finding: Finding {
                 state: FlagState::Inactive,
+                episode_end: Some(index.at),
                 ..stored.clone()
             },
             write: true,
@@ -784,28 +785,7 @@ fn open(
             why: "unchanged",
         };
     }
-    if matches!(stored.acknowledged, Some((Acknowledged::NotRelevant, _))) {
-        finding.state = FlagState::Inactive;
-        finding.episode_end = Some(index.at);
-        return FlagChange {
-            finding,
-            write: true,
-            notify: false,
-            why: "not relevant",
-        };
-    }
-    let quiet = if timeline.inpatient {
-        Duration::hours(i64::try_from(tuning.value(&QUIET_INPATIENT)).unwrap_or_default())
-    } else {
-        super::grade::days(&QUIET_OUTPATIENT, tuning)
-    };
-    let acknowledged = stored.acknowledged.is_some_and(|(_, until)| as_of < until);
-    let due = !acknowledged
-        && index.present.contains(&family)
-        && stored
-            .notified_at
-            .is_none_or(|notified| as_of - notified >= quiet);
-    if due {
+    if index.present.contains(&family) && quiet_is_over(stored, timeline, as_of, tuning) {
         finding.notified_at = Some(as_of);
         return told(finding, "quiet period over");
     }
@@ -822,6 +802,25 @@ fn open(
         },
         finding,
     }
+}
+
+/// Whether an open Flag may be told again: neither acknowledged nor notified too recently.
+fn quiet_is_over(
+    stored: &Finding,
+    timeline: &Timeline,
+    as_of: OffsetDateTime,
+    tuning: &Tuning,
+) -> bool {
+    let quiet = if timeline.inpatient {
+        Duration::hours(i64::try_from(tuning.value(&QUIET_INPATIENT)).unwrap_or_default())
+    } else {
+        super::grade::days(&QUIET_OUTPATIENT, tuning)
+    };
+    let acknowledged = stored.acknowledged.is_some_and(|(_, until)| as_of < until);
+    !acknowledged
+        && stored
+            .notified_at
+            .is_none_or(|notified| as_of - notified >= quiet)
 }
 
 /// Which reports to write, write again or withdraw.

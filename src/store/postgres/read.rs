@@ -125,6 +125,8 @@ pub(super) async fn search(connection: &Connection, search: &Search) -> Tried<Pa
     Ok(Page { resources, more })
 }
 
+const UNREADABLE: StoreError = StoreError::Unreadable("inbox_patient.body");
+
 /// A version of a resource that was sent.
 pub(super) async fn read_sent(
     connection: &Connection,
@@ -158,7 +160,6 @@ pub(super) async fn read_sent(
     let Some(text) = connection.first(TEXT, &[&patient.0, &seq]).await? else {
         return Ok(None);
     };
-    const UNREADABLE: StoreError = StoreError::Unreadable("inbox_patient.body");
     let lines = codec::decompress(column(&text, 0)?)?;
     let line = usize::try_from(ordinal)
         .ok()
