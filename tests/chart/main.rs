@@ -32,6 +32,7 @@ const DERIVED: &[&str] = &[
     "MARROWFLAG_IDENTITY_KEY_FILE",
     "MARROWFLAG_FHIR_SERVER",
     "MARROWFLAG_FHIR_SERVER_TOKEN_FILE",
+    "MARROWFLAG_CLIENTS",
     "MARROWFLAG_CODE_MAP",
 ];
 
@@ -362,6 +363,12 @@ fn what_is_optional_comes_when_asked_for() {
     assert!(image.contains("marrowflag@sha256:"), "{image}");
     let connections = variable(&documents, "MARROWFLAG_MAX_CONNECTIONS");
     assert_eq!(connections["value"], "2000000", "not 2e+06");
+    let clients = variable(&documents, "MARROWFLAG_CLIENTS");
+    assert_eq!(clients["value"], "/etc/marrowflag/clients/clients.toml");
+    let volumes = pod(&documents)["volumes"].as_array().unwrap();
+    let clients = volumes.iter().find(|one| one["name"] == "clients").unwrap();
+    assert_eq!(clients["secret"]["secretName"], "marrowflag-clients");
+    assert_eq!(clients["secret"]["defaultMode"], 0o440);
 }
 
 #[test]

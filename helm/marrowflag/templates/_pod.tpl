@@ -91,7 +91,12 @@ spec:
         {{- end }}
         {{- if include "marrowflag.files" . }}
         - name: files
-          mountPath: /etc/marrowflag
+          mountPath: /etc/marrowflag/files
+          readOnly: true
+        {{- end }}
+        {{- if .Values.clients.existingSecret }}
+        - name: clients
+          mountPath: /etc/marrowflag/clients
           readOnly: true
         {{- end }}
         {{- with .Values.extraVolumeMounts }}
@@ -112,6 +117,12 @@ spec:
         defaultMode: 0440
         sources:
           {{- trim . | nindent 10 }}
+    {{- end }}
+    {{- with .Values.clients.existingSecret }}
+    - name: clients
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
     {{- end }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
@@ -165,7 +176,7 @@ spec:
   {{- end }}
 {{- if .Values.identityKey.existingSecret }}
 - name: MARROWFLAG_IDENTITY_KEY_FILE
-  value: /etc/marrowflag/identity-key
+  value: /etc/marrowflag/files/identity-key
 {{- end }}
 {{- with .Values.fhirServer.url }}
 - name: MARROWFLAG_FHIR_SERVER
@@ -173,11 +184,15 @@ spec:
 {{- end }}
 {{- if .Values.fhirServer.token.existingSecret }}
 - name: MARROWFLAG_FHIR_SERVER_TOKEN_FILE
-  value: /etc/marrowflag/fhir-server-token
+  value: /etc/marrowflag/files/fhir-server-token
 {{- end }}
 {{- if .Values.codeMap.existingConfigMap }}
 - name: MARROWFLAG_CODE_MAP
-  value: /etc/marrowflag/code-map.json
+  value: /etc/marrowflag/files/code-map.json
+{{- end }}
+{{- if .Values.clients.existingSecret }}
+- name: MARROWFLAG_CLIENTS
+  value: /etc/marrowflag/clients/{{ .Values.clients.key }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 {{- /* A number of a values file is a float: 16384 must not become 1.6384e+04. */}}
@@ -189,7 +204,7 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- /* What is mounted at /etc/marrowflag: files, so that no secret stands in the environment. */}}
+{{- /* What is mounted at /etc/marrowflag/files: files, so that no secret stands in the environment. */}}
 {{- define "marrowflag.files" -}}
 {{- if .Values.identityKey.existingSecret }}
 - secret:
