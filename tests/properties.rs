@@ -1,5 +1,6 @@
 //! What must hold for every patient, over made-up timelines: `PROPTEST_CASES` says how many
 //! (a thousand by default, ten thousand in continuous integration).
+#![expect(clippy::expect_used, reason = "what is drawn is small")]
 
 use std::sync::Arc;
 
@@ -126,7 +127,7 @@ prop_compose! {
             .iter()
             .zip(picked)
             .filter_map(|((analyte, low, high), (place, comparator))| {
-                let hundredths = between(*low, *high, place?.into());
+                let hundredths = between(*low, *high, place?);
                 let number = Decimal::new(i64::from(hundredths), 2);
                 let interval = match comparator {
                     0 => Interval::below(number),

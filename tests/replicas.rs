@@ -311,7 +311,7 @@ async fn hammer(
     }
     let took = start.elapsed();
     sent.store(true, Ordering::Relaxed);
-    let troubles = match troubled {
+    let interruptions = match troubled {
         Some(thread) => tokio::task::spawn_blocking(move || thread.join().unwrap())
             .await
             .unwrap(),
@@ -325,7 +325,7 @@ async fn hammer(
     look(&stores[0], &hospital, rounds).await;
     let load = |number: &AtomicUsize| number.load(Ordering::Relaxed);
     println!(
-        "{what}: {replicas} replicas, {} submissions, {troubles} troubles, lost 0, done twice {}, \
+        "{what}: {replicas} replicas, {} submissions, {interruptions} interruptions, lost 0, done twice {}, \
          replayed {}, refused and repeated {}; writes {}, regressions {}; {took:.1?}",
         SENDERS * PATIENTS * rounds,
         load(&ledger.twice),
@@ -356,7 +356,7 @@ async fn everything_is_delivered(store: &Arc<dyn Store>) {
         if open == 0 {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "{open} open");
+        assert!(started.elapsed() < Duration::from_mins(1), "{open} open");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -455,7 +455,7 @@ async fn a_restarted_server_loses_and_repeats_nothing() {
     };
     let place = Place::on(Arc::new(server));
     let server = Arc::clone(&place.server);
-    let restart = repeatedly(Duration::from_millis(1_000), move |times| {
+    let restart = repeatedly(Duration::from_secs(1), move |times| {
         // As an administrator does it, and as a crash.
         server.stop(if times % 2 == 0 {
             Stop::Fast

@@ -121,7 +121,7 @@ impl OnPostgres {
         }
     }
 
-    fn try_open(&self, options: &postgres::Options) -> Result<Postgres, OpenError> {
+    fn try_open(options: &postgres::Options) -> Result<Postgres, OpenError> {
         std::thread::scope(|scope| scope.spawn(|| Postgres::open(options)).join().unwrap())
     }
 
@@ -142,7 +142,7 @@ impl OnPostgres {
 
 impl Engine for OnPostgres {
     fn open(&self) -> Arc<dyn Store> {
-        let store = self.try_open(&self.options()).unwrap();
+        let store = Self::try_open(&self.options()).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 tokio::runtime::Builder::new_current_thread()

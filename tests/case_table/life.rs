@@ -52,7 +52,7 @@ impl Patient {
         let mut results = results.to_owned();
         for (name, usual) in [("Hb", "Hb 130"), ("ANC", "ANC 3"), ("PLT", "PLT 250")] {
             if !results.contains(name) {
-                results.push_str(&format!(", {usual}"));
+                results = format!("{results}, {usual}");
             }
         }
         let at = SampleTime {

@@ -5,6 +5,7 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
@@ -184,7 +185,7 @@ impl Server {
                 return;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(60),
+                start.elapsed() < Duration::from_mins(1),
                 "PostgreSQL does not start: {}",
                 std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
             );
