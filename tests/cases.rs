@@ -125,7 +125,13 @@ fn run(row: &Row, mismatches: &mut Mismatches) -> bool {
         .iter()
         .map(|doubt| format!("{}:{}", doubt.analyte.key(), doubt.word))
         .collect();
-    for doubt in row.get("doubts").split_whitespace() {
+    let none = row.get("doubts") == "none";
+    if none && !doubts.is_empty() {
+        mismatches
+            .0
+            .push(format!("{id}: doubts where none are expected: {doubts:?}"));
+    }
+    for doubt in row.get("doubts").split_whitespace().filter(|_| !none) {
         if !doubts.iter().any(|found| found == doubt) {
             mismatches
                 .0
@@ -138,7 +144,8 @@ fn run(row: &Row, mismatches: &mut Mismatches) -> bool {
         .split('|')
         .filter(|phrase| !phrase.is_empty())
     {
-        if !said.contains(phrase) {
+        let absent = phrase.strip_prefix('!');
+        if absent.map_or(!said.contains(phrase), |phrase| said.contains(phrase)) {
             mismatches
                 .0
                 .push(format!("{id} does not say {phrase:?}:\n{said}"));

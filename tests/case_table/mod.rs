@@ -234,8 +234,15 @@ pub(crate) fn context(timeline: &mut Timeline, item: &str) {
             until: None,
             gestation: None,
         });
-    } else if let Some(weeks) = item.strip_prefix("pregnant ") {
-        let days = u16::try_from(leading(weeks) * 7).expect("days");
+    } else if let Some(since) = item.strip_prefix("pregnant since ") {
+        timeline.pregnancies.push(Pregnancy {
+            from: INDEX.date() - Duration::days(i64::from(leading(since))),
+            until: None,
+            gestation: None,
+        });
+    } else if let Some(length) = item.strip_prefix("pregnant ") {
+        let weeks = if length.ends_with(" d") { 1 } else { 7 };
+        let days = u16::try_from(leading(length) * weeks).expect("days");
         timeline.pregnancies.push(Pregnancy {
             from: INDEX.date() - Duration::days(i64::from(days)),
             until: None,
@@ -266,6 +273,18 @@ pub(crate) fn context(timeline: &mut Timeline, item: &str) {
             "plt_transfusion",
             Duration::hours(i64::from(leading(rest))),
         );
+    } else if let Some((token, ago)) = item
+        .strip_prefix("given ")
+        .and_then(|rest| rest.split_once(' '))
+    {
+        act(timeline, token, Duration::days(i64::from(leading(ago))));
+    } else if let Some((token, since)) = item
+        .strip_prefix("taking ")
+        .and_then(|rest| rest.split_once(" for "))
+    {
+        let mut taken = fact(token, Truth::True);
+        taken.from = Some(INDEX - Duration::days(i64::from(leading(since))));
+        timeline.facts.push(taken);
     } else if let Some(rest) = item.strip_prefix("chemotherapy ") {
         // Given as tokens in the history; the date is for the reader.
         let _ = rest;
@@ -302,8 +321,13 @@ fn earlier(text: &str) -> Vec<(Duration, String)> {
 fn comma_separated(results: &str) -> String {
     let mut text = String::new();
     for word in results.split_whitespace() {
+        // `PNH gran`, `marrow blasts`: the second word of a name begins no new result.
+        let second = ["PNH", "marrow", "ring", "ind."]
+            .iter()
+            .any(|first| text.ends_with(first));
         let name = word.chars().next().is_some_and(char::is_alphabetic)
-            && !["capillary", "venous", "fL", "manual", "auto"].contains(&word)
+            && !second
+            && !["capillary", "venous", "fL", "manual", "auto", "xULN"].contains(&word)
             && !word.contains('/');
         if name && !text.is_empty() {
             text.push_str(", ");
