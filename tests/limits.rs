@@ -32,7 +32,26 @@ use marrowflag::clinical::{
 };
 
 /// Survivors in a gate, an excluding line or a grade that cannot be noticed, and why.
-const UNNOTICED: &[(&str, &str)] = &[];
+const UNNOTICED: &[(&str, &str)] = &[
+    ("D02.adult 18-", "the age band below 18 years is not asked"),
+    ("D03.age 18+", "the age band from 18 years is not asked"),
+    ("D06.age 5-", "the age band below 5 years is not asked"),
+    ("D07.age 5+", "the age band from 5 years is not asked"),
+    ("D08.age 5+", "the age band from 5 years is not asked"),
+    ("D11.age 40+", "the age band from 40 years is not asked"),
+    ("D14.age 18+", "the age band from 18 years is not asked"),
+    ("D16.age 1-", "the age band below 1 year is not asked"),
+    ("M01.age 1-", "the age band below 1 year is not asked"),
+    ("anc.infant 1.0-", "0.99 is moderate by the grade limit 1.0"),
+    (
+        "anc.duffy_null_child 1.0-",
+        "0.99 is moderate by the grade limit 1.0",
+    ),
+    (
+        "anc.duffy_null_floor",
+        "below 1.0 the grade limits decide; it bites only with a lower site limit",
+    ),
+];
 
 /// One row, or for the life of Flags one case of several rows, of one table.
 struct Entry {

@@ -1142,14 +1142,19 @@ pub fn doubts(timeline: &Timeline, record: &Record, wanted: impl Fn(usize) -> bo
             }
         }
     }
-    doubts.sort_by(|one, two| {
-        (one.at, one.analyte, one.word, &one.source.identifier).cmp(&(
-            two.at,
-            two.analyte,
-            two.word,
-            &two.source.identifier,
-        ))
-    });
+    // Down to what was received, so that the order of arrival does not show.
+    let place = |doubt: &Doubt| {
+        (
+            doubt.at,
+            doubt.analyte,
+            doubt.word,
+            doubt.source.identifier.clone(),
+            doubt.received.value.clone(),
+            doubt.received.unit.clone(),
+            doubt.source.handle,
+        )
+    };
+    doubts.sort_by_cached_key(place);
     doubts
 }
 
