@@ -5,6 +5,10 @@
 //! platelets 9 %, neutrophils 17 %). It tests the arithmetic of the rules, not medicine.
 //!
 //! `cargo test --release --test healthy -- --ignored --nocapture` runs the hundred thousand.
+#![expect(
+    clippy::print_stdout,
+    reason = "the table of what fired is what a run is to show"
+)]
 
 use std::{collections::BTreeMap, sync::Arc};
 

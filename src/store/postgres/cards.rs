@@ -133,7 +133,7 @@ async fn history(
 ) -> Tried<CardHistory> {
     const SHOWN: &str = "SELECT uuid, marks, encounter, shown_at FROM card \
          WHERE tenant = $1 AND key_hash = $2 AND family = $3 AND client = $4 \
-         ORDER BY shown_at DESC LIMIT 1";
+         ORDER BY shown_at DESC, urgency DESC LIMIT 1";
     const ANSWERED: &str = "SELECT feedback.outcome, feedback.reason, feedback.outcome_at, \
          card.marks FROM card JOIN feedback ON feedback.tenant = card.tenant \
          AND feedback.card_uuid = card.uuid \

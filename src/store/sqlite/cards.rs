@@ -101,7 +101,7 @@ fn history(
         connection,
         "SELECT uuid, marks, encounter, shown_at FROM card \
          WHERE tenant = ?1 AND key_hash = ?2 AND family = ?3 AND client = ?4 \
-         ORDER BY shown_at DESC LIMIT 1",
+         ORDER BY shown_at DESC, urgency DESC LIMIT 1",
         params![tenant, patient, family, client],
         |row| {
             Ok(Shown {
