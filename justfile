@@ -39,3 +39,7 @@ snapshots:
 # The durable door beside a handler that only parses; wants two idle cores.
 bench:
     cargo bench --bench durable_door
+
+# Which numbers of the model can move one step without a row of the case tables noticing.
+limits:
+    cargo test --test limits -- --ignored --nocapture
