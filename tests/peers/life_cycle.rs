@@ -404,7 +404,7 @@ async fn every_case(engine: &'static Engine, label: &str) {
             id: engine.create(&patient).await,
             day_zero: as_of.map_or(datetime!(2026-06-15 08:00 UTC), |days| {
                 let today = OffsetDateTime::now_utc().replace_millisecond(0).unwrap();
-                today - Duration::days(days) - Duration::minutes(1)
+                today - Duration::days(days) + Duration::minutes(1)
             }),
             sent: BTreeMap::new(),
             last: Value::Null,
