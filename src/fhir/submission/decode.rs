@@ -349,8 +349,8 @@ impl Checker {
             return vec![Issue::fatal(word::EXCEPTION, text).at(name)];
         }
         // Through the text, so that empty objects and limits are found as in anything else.
-        let text = resource.to_string();
-        let parsed = match tree::parse(text.as_bytes(), &Limits::default()) {
+        let text = serde_json::to_vec(resource).unwrap_or_default();
+        let parsed = match tree::parse(&text, &Limits::default()) {
             Ok(parsed) => parsed,
             Err(broken) => return vec![broken.issue()],
         };

@@ -1,6 +1,8 @@
 //! Deterministic identities: the same finding gets the same id on every replica and every replay,
 //! and none of them tells who the patient is.
 
+use std::sync::LazyLock;
+
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use hmac::{Hmac, Mac};
 use serde_json::Value;
@@ -117,14 +119,14 @@ pub fn provenance_identifier(targets: &[(String, String)]) -> String {
     let ids: Vec<&str> = targets.iter().map(|(id, _)| id.as_str()).collect();
     let hashes: Vec<&str> = targets.iter().map(|(_, hash)| hash.as_str()).collect();
     let name = format!("{}|{}", ids.join(","), hashes.join(","));
-    Uuid::new_v5(&namespace(), name.as_bytes()).to_string()
+    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }
 
 /// Logical id: `mf-` and a name-based UUID over type and identifier.
 pub fn resource_id(kind: &str, identifier: &str) -> String {
     format!(
         "mf-{}",
-        Uuid::new_v5(&namespace(), format!("{kind}|{identifier}").as_bytes())
+        Uuid::new_v5(&NAMESPACE, format!("{kind}|{identifier}").as_bytes())
     )
 }
 
@@ -152,17 +154,17 @@ pub fn observation_id(report_identifier: &str, code: &str) -> String {
 /// SHA-256 over the canonical JSON without `id`, `meta`, `text` and `issued`; 16 hex digits. Equal
 /// hash: nothing a reader would notice has changed.
 pub fn content_hash(resource: &Value) -> String {
-    let mut hash = Sha256::new();
+    let mut text = String::new();
     match resource {
         Value::Object(members) => {
             let kept = members
                 .iter()
                 .filter(|(name, _)| !matches!(name.as_str(), "id" | "meta" | "text" | "issued"));
-            object(&mut hash, kept);
+            object(&mut text, kept);
         }
-        other => canonical(&mut hash, other),
+        other => canonical(&mut text, other),
     }
-    first(&HEXLOWER.encode(&hash.finalize()), 16)
+    first(&HEXLOWER.encode(&Sha256::digest(text.as_bytes())), 16)
 }
 
 /// Hash over what a person may edit on a Flag: status, code, category, period and priority. Compared
@@ -186,41 +188,59 @@ pub fn edit_hash(flag: &Value) -> String {
 
 /// Canonical JSON: no spaces, members sorted by name, numbers as written. Own code because
 /// `preserve_order` keeps `serde_json` from sorting, and a decimal must stay as it is.
-fn canonical(hash: &mut Sha256, value: &Value) {
+fn canonical(text: &mut String, value: &Value) {
     match value {
-        Value::Object(members) => object(hash, members.iter()),
+        Value::Object(members) => object(text, members.iter()),
         Value::Array(items) => {
-            hash.update(b"[");
+            text.push('[');
             for (position, item) in items.iter().enumerate() {
                 if position > 0 {
-                    hash.update(b",");
+                    text.push(',');
                 }
-                canonical(hash, item);
+                canonical(text, item);
             }
-            hash.update(b"]");
+            text.push(']');
         }
-        scalar => hash.update(scalar.to_string().as_bytes()),
+        Value::String(string) => quoted(text, string),
+        Value::Number(number) => text.push_str(number.as_str()),
+        Value::Bool(true) => text.push_str("true"),
+        Value::Bool(false) => text.push_str("false"),
+        Value::Null => text.push_str("null"),
     }
 }
 
-fn object<'v>(hash: &mut Sha256, members: impl Iterator<Item = (&'v String, &'v Value)>) {
+fn object<'v>(text: &mut String, members: impl Iterator<Item = (&'v String, &'v Value)>) {
     let mut members: Vec<_> = members.collect();
-    members.sort_by_key(|(name, _)| name.as_str());
-    hash.update(b"{");
+    members.sort_unstable_by_key(|(name, _)| name.as_str());
+    text.push('{');
     for (position, (name, value)) in members.into_iter().enumerate() {
         if position > 0 {
-            hash.update(b",");
+            text.push(',');
         }
-        hash.update(Value::from(name.as_str()).to_string().as_bytes());
-        hash.update(b":");
-        canonical(hash, value);
+        quoted(text, name);
+        text.push(':');
+        canonical(text, value);
     }
-    hash.update(b"}");
+    text.push('}');
 }
 
-fn namespace() -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, CANON.as_bytes())
+/// A JSON string; nearly none of ours has a character that must be escaped.
+fn quoted(text: &mut String, string: &str) {
+    if string
+        .bytes()
+        .any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+    {
+        text.push_str(&Value::from(string).to_string());
+    } else {
+        text.push('"');
+        text.push_str(string);
+        text.push('"');
+    }
 }
+
+/// Namespace of our name-based UUIDs: that of [`CANON`] as a URL.
+static NAMESPACE: LazyLock<Uuid> =
+    LazyLock::new(|| Uuid::new_v5(&Uuid::NAMESPACE_URL, CANON.as_bytes()));
 
 fn short(name: &str) -> String {
     first(&BASE32_NOPAD.encode(&Sha256::digest(name.as_bytes())), 26)

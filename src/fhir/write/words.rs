@@ -66,6 +66,9 @@ pub fn readable_time(at: &SampleTime) -> String {
 /// One line of text that may be shown anywhere: no control and no direction-changing characters,
 /// single spaces, at most `most` characters.
 pub fn clean(text: &str, most: usize) -> String {
+    if text.len() <= most && is_plain_line(text) {
+        return text.to_owned();
+    }
     let visible: String = text
         .chars()
         .map(|character| match character {
@@ -88,6 +91,18 @@ pub fn clean(text: &str, most: usize) -> String {
     let mut cut: String = line.chars().take(most.saturating_sub(3)).collect();
     cut.push_str("...");
     cut
+}
+
+/// Nothing to mend: printable ASCII with single spaces between words.
+fn is_plain_line(text: &str) -> bool {
+    let mut after_space = true;
+    let plain = text.bytes().all(|byte| {
+        let space = byte == b' ';
+        let fits = byte.is_ascii_graphic() || (space && !after_space);
+        after_space = space;
+        fits
+    });
+    plain && (!after_space || text.is_empty())
 }
 
 /// Short name where the ward has one.
