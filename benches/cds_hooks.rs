@@ -5,6 +5,10 @@
 //! and healthy counts (no card), and the same with low counts of another patient each time (a card,
 //! which is kept). It prints requests a second, median and 99th percentile, and the ratios.
 //!
+//! Beside it, in the same rounds and with the same calls, the two peers of `benches/peers`, which
+//! keep one rule and check nothing: a service in Node and one in HealthChain (Python, installed
+//! into `target/peers` on the first run). A peer whose runtime is missing is said to be.
+//!
 //! Own code and not `wrk`: every call needs another hookInstance and patient.
 
 #![expect(clippy::print_stdout, reason = "a bench says what it measured")]
@@ -18,7 +22,8 @@ use std::{
     fmt::Write as _,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -35,7 +40,17 @@ const PATIENT: &str = "pppppppp";
 
 fn main() {
     let scratch = tempfile::tempdir().expect("a directory for the database");
-    let server = Server::start(&scratch.path().join("bench.db").display().to_string());
+    let ours = Server::marrowflag(&scratch.path().join("bench.db").display().to_string());
+    let peers: Vec<(&str, Server)> = [("node", Server::node()), ("healthchain", Server::python())]
+        .into_iter()
+        .filter_map(|(name, server)| match server {
+            Ok(server) => Some((name, server)),
+            Err(why) => {
+                println!("{name}: not measured ({why})");
+                None
+            }
+        })
+        .collect();
     let healthy = template(["150", "250", "6.0", "4.0"]);
     let low = template(["89", "84", "5.0", "3.0"]);
     println!(
@@ -44,48 +59,52 @@ fn main() {
         ROUND.as_secs()
     );
     let next = AtomicU64::new(0);
-    let cases = [Case::Empty, Case::Hook(&healthy), Case::Hook(&low)];
-    // The answers are looked at once: a fast refusal would be no feat.
-    let answers: Vec<String> = cases.iter().map(|case| case.once(&server, &next)).collect();
-    assert!(
-        answers
-            .get(1)
-            .is_some_and(|text| text.ends_with(r#"{"cards":[]}"#)),
-        "{answers:?}"
-    );
-    assert!(
-        answers
-            .get(2)
-            .is_some_and(|text| text.contains("\"indicator\":\"warning\""))
-    );
-    let mut ratios = [const { Vec::new() }; 2];
-    for round in 1..=ROUNDS {
-        let measured: Vec<Measured> = cases
+    let mut cases = vec![
+        ("empty", &ours, Case::Empty),
+        ("no card", &ours, Case::Hook(&healthy)),
+        ("card", &ours, Case::Hook(&low)),
+    ];
+    cases.extend(
+        peers
             .iter()
-            .map(|case| measure(&server, case, &next))
-            .collect();
-        let [empty, nothing, card] = measured.as_slice() else {
-            return;
+            .map(|(name, server)| (*name, server, Case::Hook(&low))),
+    );
+    // The answers are looked at once: a fast refusal would be no feat.
+    for (name, server, case) in &cases {
+        let answer = case.once(server, &next);
+        let good = match *name {
+            "empty" => answer.starts_with("HTTP/1.1 200"),
+            "no card" => answer.ends_with(r#"{"cards":[]}"#),
+            _ => answer.contains(r#""indicator":"warning""#),
         };
-        for (name, one) in [("empty", empty), ("no card", nothing), ("card", card)] {
+        assert!(good, "{name}: {answer}");
+    }
+    let mut all: Vec<Vec<Measured>> = cases.iter().map(|_| Vec::new()).collect();
+    for round in 1..=ROUNDS {
+        for ((name, server, case), measured) in cases.iter().zip(&mut all) {
+            let one = measure(server, case, &next);
             println!(
-                "round {round}: {name:8} {:8.0}/s   p50 {:7.2} ms   p99 {:7.2} ms   {:.3} of empty",
-                one.rate,
-                one.p50,
-                one.p99,
-                one.rate / empty.rate
+                "round {round}: {name:11} {:8.0}/s   p50 {:7.2} ms   p99 {:7.2} ms",
+                one.rate, one.p50, one.p99
             );
-        }
-        for (ratio, one) in ratios.iter_mut().zip([nothing, card]) {
-            ratio.push((one.rate / empty.rate, one.p99));
+            measured.push(one);
         }
     }
-    for (name, ratio) in ["no card", "card"].iter().zip(&mut ratios) {
-        ratio.sort_by(|one, other| one.0.total_cmp(&other.0));
-        if let Some((rate, _)) = ratio.get(ROUNDS / 2) {
-            let p99 = ratio.iter().map(|(_, p99)| *p99).fold(0.0, f64::max);
-            println!("median: {name}: {rate:.3} of an empty answer; worst p99 {p99:.2} ms");
-        }
+    let Some((empty, others)) = all.split_first() else {
+        return;
+    };
+    for ((name, ..), measured) in cases.iter().skip(1).zip(others) {
+        let mut ratios: Vec<f64> = measured
+            .iter()
+            .zip(empty)
+            .map(|(one, empty)| one.rate / empty.rate)
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let p99 = measured.iter().map(|one| one.p99).fold(0.0, f64::max);
+        println!(
+            "median: {name}: {:.3} of the empty answer's rate; worst p99 {p99:.2} ms",
+            ratios.get(ROUNDS / 2).copied().unwrap_or(f64::NAN)
+        );
     }
 }
 
@@ -95,7 +114,8 @@ enum Case<'a> {
 }
 
 impl Case<'_> {
-    fn request(&self, address: &str, next: &AtomicU64) -> String {
+    fn request(&self, server: &Server, next: &AtomicU64) -> String {
+        let address = &server.address;
         match self {
             Self::Empty => format!("GET /livez HTTP/1.1\r\nHost: {address}\r\n\r\n"),
             Self::Hook(template) => {
@@ -104,8 +124,9 @@ impl Case<'_> {
                     &format!("{:08}", next.fetch_add(1, Ordering::Relaxed)),
                 );
                 format!(
-                    "POST /cds-services/marrowflag-cytopenia HTTP/1.1\r\nHost: {address}\r\n\
+                    "POST {} HTTP/1.1\r\nHost: {address}\r\n\
                      Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                    server.path,
                     body.len()
                 )
             }
@@ -114,7 +135,7 @@ impl Case<'_> {
 
     fn once(&self, server: &Server, next: &AtomicU64) -> String {
         let mut stream = server.connect();
-        let request = self.request(&server.address, next);
+        let request = self.request(server, next);
         stream.write_all(request.as_bytes()).expect("send");
         let mut answer = vec![0; 64 << 10];
         let length = read_answer(&mut stream, &mut answer);
@@ -169,7 +190,7 @@ fn measure(server: &Server, case: &Case<'_>, next: &AtomicU64) -> Measured {
                 let mut answer = vec![0; 64 << 10];
                 let mut own = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let request = case.request(&server.address, next);
+                    let request = case.request(server, next);
                     let sent = Instant::now();
                     stream.write_all(request.as_bytes()).expect("send");
                     read_answer(&mut stream, &mut answer);
@@ -229,36 +250,71 @@ fn read_answer(stream: &mut TcpStream, answer: &mut [u8]) -> usize {
 struct Server {
     child: Child,
     address: String,
+    /// Of the service that is called.
+    path: &'static str,
+    /// What else it prints must find a reader.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Server {
-    fn start(database: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--as-of",
-                "sampled",
-                "--log",
-                "error",
-            ])
-            .arg("--database")
-            .arg(format!("sqlite:{database}"))
+    fn marrowflag(database: &str) -> Self {
+        let words = ["serve", "--listen", "127.0.0.1:0", "--as-of", "sampled"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marrowflag"));
+        command
+            .args(words)
+            .args(["--log", "error", "--database"])
+            .arg(format!("sqlite:{database}"));
+        Self::start(&mut command, "/cds-services/marrowflag-cytopenia").expect("the server starts")
+    }
+
+    fn node() -> Result<Self, String> {
+        let service = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/service.mjs");
+        Self::start(
+            Command::new("node").arg(service),
+            "/cds-services/haemoglobin",
+        )
+    }
+
+    fn python() -> Result<Self, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let home = root.join("target/peers/healthchain");
+        let python = home.join("bin/python");
+        if !home.join("installed").exists() {
+            run(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
+            run(Command::new(&python).args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "healthchain==0.16.1",
+                "uvicorn",
+            ]))?;
+            std::fs::write(home.join("installed"), "").map_err(|why| why.to_string())?;
+        }
+        let service = root.join("benches/peers/service.py");
+        Self::start(
+            Command::new(&python).arg(service),
+            "/cds/cds-services/haemoglobin",
+        )
+    }
+
+    /// The first line on its standard output ends with its address.
+    fn start(command: &mut Command, path: &'static str) -> Result<Self, String> {
+        let mut child = command
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
-            .expect("the server starts");
+            .map_err(|why| why.to_string())?;
+        let mut output = BufReader::new(child.stdout.take().ok_or("no output")?);
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("the first line");
-        let address = line
-            .rsplit("http://")
-            .next()
-            .expect("an address")
-            .trim()
-            .to_owned();
-        Self { child, address }
+        output.read_line(&mut line).map_err(|why| why.to_string())?;
+        let (_, address) = line.rsplit_once("http://").ok_or("it did not start")?;
+        Ok(Self {
+            child,
+            address: address.trim().to_owned(),
+            path,
+            _output: output,
+        })
     }
 
     fn connect(&self) -> TcpStream {
@@ -272,5 +328,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    match command.stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{:?}: {status}", command.get_program())),
+        Err(why) => Err(format!("{:?}: {why}", command.get_program())),
     }
 }
