@@ -35,7 +35,7 @@ use crate::{
     fhir::{
         cds::{
             Hook, Service,
-            card::{self, Card, View},
+            card::{self, Card, SmartApp, View},
             discovery::{self, Key},
             feedback,
             gather::{self, Gathered, Standing},
@@ -55,6 +55,7 @@ use crate::{
     store::{
         cards::{CardStore, ShownCard},
         keys::{self, Hash},
+        reading::KnownPatient,
     },
 };
 
@@ -143,10 +144,9 @@ pub(super) async fn call(
         return Err(Error::Precondition(vec![issue]));
     }
     let patient = match &history {
-        Some((key, _)) => *key,
+        Some(known) => known.key,
         None => patient_key(&door, &caller.tenant, &caller.client, call.patient_id),
     };
-    let history = history.map(|(_, timeline)| timeline);
     let now = door.now();
     let made = catch_unwind(AssertUnwindSafe(|| {
         make(&door, &caller, &call, &gathered, history, &patient, now)
@@ -394,7 +394,7 @@ async fn history(
     door: &Door,
     caller: &Caller,
     call: &Call<'_>,
-) -> Result<Option<(Hash, Timeline)>, Error> {
+) -> Result<Option<KnownPatient>, Error> {
     let same = door
         .cds
         .own_server
@@ -422,8 +422,7 @@ async fn history(
             text,
         )]));
     };
-    let known = door.store.patient(&caller.tenant, *patient).await?;
-    Ok(known.map(|known| (known.key, known.timeline)))
+    Ok(door.store.patient(&caller.tenant, *patient).await?)
 }
 
 /// A card that could be shown, and what goes with it.
@@ -439,7 +438,7 @@ fn make(
     caller: &Caller,
     call: &Call<'_>,
     gathered: &Gathered<'_>,
-    history: Option<Timeline>,
+    history: Option<KnownPatient>,
     patient: &Hash,
     now: OffsetDateTime,
 ) -> Option<Made> {
@@ -449,9 +448,12 @@ fn make(
         Service::OrderCheck => Some(orders::drugs(call)?),
     };
     let with_history = history.is_some();
+    let page = history
+        .as_ref()
+        .map(|known| format!("{}/patients/{}", door.base, known.id.0));
     let mut timeline = gathered.read(&door.checker, &door.cds.codes);
     if let Some(history) = history {
-        join(&mut timeline, history);
+        join(&mut timeline, history.timeline);
     }
     let now = match door.cds.as_of {
         AsOf::Received => now,
@@ -478,7 +480,16 @@ fn make(
         with_history,
         now,
         base: &door.base,
-        page: None,
+        page: page.as_deref(),
+        app: caller.rights.smart_app.clone().map(|url| SmartApp {
+            url,
+            // What was found is filed only for a patient that is.
+            report: assessment
+                .index
+                .as_ref()
+                .filter(|_| with_history)
+                .map(|index| identity::report_id(&caller.tenant, patient, index)),
+        }),
     })?;
     let actions = if caller.rights.system_actions {
         system_action::create_flag(&assessment, &caller.tenant, patient, call.patient_id)

@@ -48,6 +48,8 @@ pub(super) struct CdsRights {
     pub(super) services: Vec<Service>,
     /// It carries out actions by itself.
     pub(super) system_actions: bool,
+    /// Launch address of the SMART app that its cards link to.
+    pub(super) smart_app: Option<String>,
 }
 
 /// What is wrong with the file.
@@ -110,6 +112,7 @@ struct Cds {
     services: Option<Vec<String>>,
     #[serde(default)]
     system_actions: bool,
+    smart_app: Option<String>,
 }
 
 /// A base address, or one that may lie in the hospital's own network.
@@ -276,6 +279,11 @@ fn rights(name: &str, cds: Cds) -> Result<CdsRights, ClientsError> {
             .map(|id| Service::from_id(id).ok_or_else(|| wrong(name, "services: no such service")))
             .collect::<Result<Vec<_>, _>>()?,
     };
+    if let Some(url) = &cds.smart_app
+        && !(url.starts_with("https://") || url.starts_with("http://127.0.0.1"))
+    {
+        return Err(wrong(name, "smart_app: an https address is expected"));
+    }
     Ok(CdsRights {
         fhir_servers,
         origins: cds
@@ -285,6 +293,7 @@ fn rights(name: &str, cds: Cds) -> Result<CdsRights, ClientsError> {
             .collect(),
         services,
         system_actions: cds.system_actions,
+        smart_app: cds.smart_app,
     })
 }
 
@@ -331,6 +340,7 @@ mod tests {
             "jwks_url = \"https://x\"\n",
             "[client.cds]\nfhir_servers = [\"http://e.example/fhir\"]\n",
             "[client.cds]\nservices = [\"other\"]\n",
+            "[client.cds]\nsmart_app = \"javascript:alert(1)\"\n",
         ] {
             assert!(with(bad).is_err(), "{bad}");
         }

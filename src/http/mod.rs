@@ -194,6 +194,8 @@ fn routes(config: &mut ServiceConfig) {
         .service(at("/admin/deliveries/{id}/discard").post(admin::discard).finish())
         // A newcomer with a browser.
         .service(at("/").get(console::page).finish())
+        // Clinicians, from there and from a card.
+        .service(at("/patients/{id}").get(console::patient).finish())
         .service(at("/console.css").get(console::style).finish())
         .service(at("/console.js").get(console::script).finish())
         .default_service(web::to(route::nothing_here));

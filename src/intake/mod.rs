@@ -9,12 +9,16 @@ mod filing;
 mod model;
 mod prepare;
 pub mod receipt;
+mod review;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use time::{Duration, OffsetDateTime};
 
-pub use self::assess::{Assessed, AssessedPatient, assess_only};
+pub use self::{
+    assess::{Assessed, AssessedPatient, assess_only},
+    review::Review,
+};
 use self::{
     model::SubmissionModel,
     prepare::Preparation,

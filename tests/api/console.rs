@@ -40,3 +40,42 @@ async fn what_a_sender_wrote_cannot_become_part_of_the_page() {
     let page = app.get("/").await;
     assert!(!page.text.contains("<script>alert"), "{}", page.text);
 }
+
+#[tokio::test]
+async fn each_finding_leads_to_the_counts_of_its_patient() {
+    let app = TestApp::spawn().await;
+    let mut results = pancytopenia("p1");
+    results[0]["identifier"][0]["value"] = "<b>7</b>".into();
+    app.post("/fhir", &batch(&results)).await;
+    let list = app.get("/").await;
+    let place = list.text.split("href=\"/patients/").nth(1).unwrap();
+    let number = place.split('"').next().unwrap();
+    let page = app.get(&format!("/patients/{number}")).await;
+    assert_eq!(page.status, 200);
+    assert!(
+        page.header("content-security-policy")
+            .contains("default-src 'none'")
+    );
+    for said in [
+        "Patient/p1",
+        "Haemoglobin (g/L)",
+        "Platelets (x10^9/L)",
+        "low below",
+        "class=\"low\"",
+        "not a diagnosis",
+        "/fhir/Flag/mf-",
+    ] {
+        assert!(page.text.contains(said), "{said}: {}", page.text);
+    }
+    for never in ["<b>7</b>", "style=\"", "<script>", "src=\"http"] {
+        assert!(!page.text.contains(never), "{never}");
+    }
+    for nobody in [
+        "/patients/4711",
+        "/patients/x",
+        "/patients/-1",
+        "/patients/99999999999999999999",
+    ] {
+        assert_eq!(app.get(nobody).await.status, 404, "{nobody}");
+    }
+}

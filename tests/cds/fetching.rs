@@ -223,4 +223,16 @@ async fn results_filed_earlier_join_the_answer() {
         card["detail"].as_str().unwrap().contains("filed earlier"),
         "{card}"
     );
+    // Who is on file has a page, and the card leads there.
+    let link = &card["links"][0];
+    assert_eq!(link["type"], "absolute", "{card}");
+    let page = link["url"]
+        .as_str()
+        .and_then(|url| url.strip_prefix(&app.base))
+        .unwrap();
+    let page = app.get(page).await;
+    assert_eq!(page.status, 200);
+    for said in ["Pancytopenia", "<svg", "Haemoglobin (g/L)", "class=\"low\""] {
+        assert!(page.text.contains(said), "{said}: {}", page.text);
+    }
 }

@@ -413,7 +413,8 @@ async fn a_client_has_its_own_servers_services_and_actions() {
     let hash = data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(b"opaque"));
     let more = format!(
         "[[client]]\nname = \"ward\"\ntoken_sha256 = \"{hash}\"\n[client.cds]\nfhir_servers = [\"{}\"]\n\
-         services = [\"marrowflag-cytopenia\"]\nsystem_actions = true\n",
+         services = [\"marrowflag-cytopenia\"]\nsystem_actions = true\n\
+         smart_app = \"https://app.example/launch\"\n",
         ehr.base
     );
     let app = closed_with(&more, &[]).await;
@@ -432,7 +433,11 @@ async fn a_client_has_its_own_servers_services_and_actions() {
     .await;
     assert_eq!(answer.status, 404);
     let answer = post(&app, SERVICE, "opaque", &bare_call("p1", &ehr.base)).await;
-    answer.card();
+    let links = answer.card()["links"].clone();
+    assert_eq!(
+        links,
+        json!([{"label": "Open in app", "url": "https://app.example/launch", "type": "smart"}])
+    );
     let action = &answer.json()["systemActions"][0];
     assert_eq!(action["type"], "create");
     assert_eq!(action["resource"]["resourceType"], "Flag");

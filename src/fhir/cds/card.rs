@@ -48,7 +48,7 @@ const EVIDENCE: usize = 4;
 const TOPICS: &str = "https://marrowflag.org/fhir/CodeSystem/mf-topic";
 
 /// Everything a card is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct View<'a> {
     /// The call.
     pub call: &'a Call<'a>,
@@ -68,6 +68,17 @@ pub struct View<'a> {
     pub base: &'a str,
     /// Page of the patient in our console, when there is one.
     pub page: Option<&'a str>,
+    /// The site's SMART app, when it has one.
+    pub app: Option<SmartApp>,
+}
+
+/// A SMART app that a card offers to launch; the EHR adds `iss` and `launch`.
+#[derive(Debug, Clone)]
+pub struct SmartApp {
+    /// Its launch address.
+    pub url: String,
+    /// Id of the report that it is to show.
+    pub report: Option<String>,
 }
 
 /// A card, and what has to be remembered of it.
@@ -149,9 +160,9 @@ pub fn cytopenia(view: &View<'_>) -> Option<Card> {
         body.insert("selectionBehavior".to_owned(), json!("any"));
     }
     body.insert("overrideReasons".to_owned(), override_reasons());
-    if let Some(page) = view.page {
-        let link = json!({ "label": "Open count timeline", "url": page, "type": "absolute" });
-        body.insert("links".to_owned(), json!([link]));
+    let links = links(view);
+    if !links.is_empty() {
+        body.insert("links".to_owned(), Value::Array(links));
     }
     let rules = assessment
         .patterns
@@ -167,6 +178,21 @@ pub fn cytopenia(view: &View<'_>) -> Option<Card> {
         marks: Marks::of(assessment, urgency),
         body: Value::Object(body),
     })
+}
+
+fn links(view: &View<'_>) -> Vec<Value> {
+    let page = view
+        .page
+        .map(|page| json!({ "label": "Open count timeline", "url": page, "type": "absolute" }));
+    let app = view.app.as_ref().map(|app| {
+        let mut link = json!({ "label": "Open in app", "url": app.url, "type": "smart" });
+        if let (Some(report), Some(link)) = (&app.report, link.as_object_mut()) {
+            let context = json!({ "report": report }).to_string();
+            link.insert("appContext".to_owned(), Value::from(context));
+        }
+        link
+    });
+    page.into_iter().chain(app).collect()
 }
 
 /// The reasons a card may be overridden for.

@@ -145,6 +145,7 @@ fn answer_at(request: &Value, now: OffsetDateTime) -> Answer {
             now,
             base: "https://mf.example",
             page: None,
+            app: None,
         }),
         Service::OrderCheck => orders::drugs(&call)
             .and_then(|drugs| orders::check(&call, &drugs, &assessment, now, "https://mf.example")),

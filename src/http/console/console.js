@@ -28,7 +28,7 @@ const readable = (answer) => {
   return lines.join("\n");
 };
 
-form.addEventListener("submit", async (event) => {
+form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   result.hidden = false;
   result.textContent = "…";

@@ -1,5 +1,8 @@
-//! `GET /`: one page for a newcomer and for a look at how things stand. No script or style from
-//! elsewhere, and it works without its script, but for the try-it form.
+//! `GET /`: one page for a newcomer and for a look at how things stand, and one for each patient.
+//! No script or style from elsewhere, and they work without their script, but for the try-it form.
+
+mod patient;
+mod plot;
 
 use std::fmt::Write as _;
 
@@ -11,6 +14,7 @@ use actix_web::{
 
 use serde_json::Value;
 
+pub(super) use self::patient::page as patient;
 use super::{
     Door, TENANT, answer,
     error::{Error, Success},
@@ -34,13 +38,34 @@ pub(super) async fn page(door: Data<Door>) -> Result<HttpResponse, Error> {
         limit: LISTED,
         ..Search::default()
     };
-    let flags = door.store.search(newest).await?.resources;
+    let mut flags = door.store.search(newest).await?.resources;
+    // A worklist: what is open comes first.
+    flags.sort_by_key(|flag| flag.body.get("status").and_then(Value::as_str) != Some("active"));
     let figures = door.store.figures().await?;
-    let mut response = answer::text(
-        Success::Ok,
-        "text/html; charset=utf-8",
-        html(&door.base, &flags, &figures),
+    Ok(framed("marrowflag", &html(&door.base, &flags, &figures)))
+}
+
+/// A page of ours around `body`, which is markup.
+fn framed(title: &str, body: &str) -> HttpResponse {
+    let version = env!("CARGO_PKG_VERSION");
+    let page = format!(
+        r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="stylesheet" href="/console.css">
+<script src="/console.js" defer></script>
+</head>
+<body>
+<header><h1>marrowflag <small>{version}</small></h1></header>
+{body}
+</body>
+</html>
+"#
     );
+    let mut response = answer::text(Success::Ok, "text/html; charset=utf-8", page);
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -51,7 +76,7 @@ pub(super) async fn page(door: Data<Door>) -> Result<HttpResponse, Error> {
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
     }
-    Ok(response)
+    response
 }
 
 /// `GET /console.css`.
@@ -74,23 +99,11 @@ pub(super) async fn script() -> HttpResponse {
 
 fn html(base: &str, flags: &[HeldResource], figures: &Figures) -> String {
     let mut page = String::with_capacity(16 * 1024);
-    let version = env!("CARGO_PKG_VERSION");
     let base = escaped(base);
     // Writing into a String cannot fail.
     let _ = write!(
         page,
-        r#"<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>marrowflag</title>
-<link rel="stylesheet" href="/console.css">
-<script src="/console.js" defer></script>
-</head>
-<body>
-<header><h1>marrowflag <small>{version}</small></h1></header>
-<p>Reads blood counts as FHIR, assesses the patient's whole timeline against a cytopenia model, and describes
+        r#"<p>Reads blood counts as FHIR, assesses the patient's whole timeline against a cytopenia model, and describes
 suspected bone-marrow-failure patterns as <code>DiagnosticReport</code> and, where it deserves attention,
 <code>Flag</code>.</p>
 <p class="notice">Decision support for clinicians, whose basis they can review. It never diagnoses, and it
@@ -115,10 +128,7 @@ how it does: <a href="/readyz"><code>/readyz</code></a>, <a href="/metrics"><cod
 <textarea name="bundle" spellcheck="false" aria-label="Bundle">{}</textarea>
 <button value="text">Assess</button><button value="raw">Show the answer as FHIR</button>
 </form>
-<pre id="result" hidden></pre>
-</body>
-</html>
-"#,
+<pre id="result" hidden></pre>"#,
         escaped(EXAMPLE)
     );
     page
@@ -141,9 +151,15 @@ fn findings(page: &mut String, flags: &[HeldResource]) {
         };
         let _ = writeln!(
             page,
-            "<tr><td>{}<br><small>{}</small></td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
+            "<tr><td>{}<br><small>{}</small>{}</td><td>{}</td><td>{}</td><td>{}</td><td><a href=\"/fhir/Flag/{id}?_pretty=true\">{id}</a></td></tr>",
             text("/code/coding/0/display"),
             text("/code/text"),
+            flag.patient
+                .map(|patient| format!(
+                    "<br><a href=\"/patients/{}\">Counts over time</a>",
+                    patient.0
+                ))
+                .unwrap_or_default(),
             text("/status"),
             text("/period/start"),
             text("/meta/lastUpdated"),
