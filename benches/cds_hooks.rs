@@ -6,7 +6,7 @@
 //! which is kept). It prints requests a second, median and 99th percentile, and the ratios.
 //!
 //! Beside it, in the same rounds and with the same calls, the two peers of `benches/peers`, which
-//! keep one rule and check nothing: a service in Node and one in HealthChain (Python, installed
+//! keep one rule and check nothing: a service in Node and one in `HealthChain` (Python, installed
 //! into `target/peers` on the first run). A peer whose runtime is missing is said to be.
 //!
 //! Own code and not `wrk`: every call needs another hookInstance and patient.
@@ -334,7 +334,7 @@ impl Drop for Server {
 fn run(command: &mut Command) -> Result<(), String> {
     match command.stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{:?}: {status}", command.get_program())),
-        Err(why) => Err(format!("{:?}: {why}", command.get_program())),
+        Ok(status) => Err(format!("{}: {status}", command.get_program().display())),
+        Err(why) => Err(format!("{}: {why}", command.get_program().display())),
     }
 }
