@@ -3,12 +3,14 @@
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, HeaderValue, HttpDate},
-    web::Data,
+    mime::Mime,
+    web::{self, Data, Payload},
 };
 use serde_json::{Value, json};
 
 use super::{
     CLIENT, Door, TENANT, answer,
+    body::{self, BodyLimits},
     error::{Error, Success},
     negotiate::Wish,
     search::Query,
@@ -26,6 +28,8 @@ use crate::{
 
 /// Resources looked at for one search at most; beyond it the answer says that there is more.
 const LOOKED_AT: usize = 10_000;
+/// Size of the form of a search.
+const FORM: usize = 16 << 10;
 /// Resources asked of the store at once.
 const CHUNK: usize = 500;
 
@@ -99,6 +103,50 @@ pub(super) async fn search_flags(wish: Wish, door: Data<Door>) -> Result<HttpRes
 /// `GET /fhir/DiagnosticReport`.
 pub(super) async fn search_reports(wish: Wish, door: Data<Door>) -> Result<HttpResponse, Error> {
     search("DiagnosticReport", &wish, &door).await
+}
+
+/// `POST /fhir/{type}/_search`: the same, with the parameters in a form, so that they stand in no
+/// log of an address.
+pub(super) async fn search_by_form(
+    req: HttpRequest,
+    payload: Payload,
+    mut wish: Wish,
+    door: Data<Door>,
+) -> Result<HttpResponse, Error> {
+    let form = req
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<Mime>().ok())
+        .is_some_and(|form| form.essence_str() == "application/x-www-form-urlencoded");
+    if !form {
+        let text = "send the parameters as application/x-www-form-urlencoded";
+        return Err(Error::MediaType(Issue::error("not-supported", text)));
+    }
+    let limits = BodyLimits {
+        size: FORM,
+        time: door.limits.body_timeout,
+    };
+    let body = body::read(&req, payload, limits, &door.budget).await?;
+    let more = std::str::from_utf8(&body.bytes)
+        .ok()
+        .and_then(|text| web::Query::<Vec<(String, String)>>::from_query(text).ok());
+    let Some(more) = more else {
+        return Err(Error::Malformed(vec![Issue::error(
+            "value",
+            "the form cannot be read",
+        )]));
+    };
+    wish.query.extend(
+        more.into_inner()
+            .into_iter()
+            .filter(|(name, _)| name != "_format" && name != "_pretty"),
+    );
+    let kind = match req.match_info().query("type") {
+        "Flag" => "Flag",
+        _ => "DiagnosticReport",
+    };
+    search(kind, &wish, &door).await
 }
 
 async fn search(kind: &str, wish: &Wish, door: &Door) -> Result<HttpResponse, Error> {

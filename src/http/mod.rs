@@ -163,6 +163,7 @@ fn routes(config: &mut ServiceConfig) {
         // EHRs and whoever reads what was found.
         .service(at("/fhir/Flag").get(findings::search_flags).finish())
         .service(at("/fhir/DiagnosticReport").get(findings::search_reports).finish())
+        .service(at("/fhir/{type:Flag|DiagnosticReport}/_search").post(findings::search_by_form).finish())
         .service(at("/fhir/{type:Flag|DiagnosticReport|Provenance|Device}/{id}").get(findings::read).finish())
         .service(
             at("/fhir/{type:Observation|Flag|DiagnosticReport|Provenance|Device}/{id}/_history/{version}")

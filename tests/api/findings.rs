@@ -187,3 +187,39 @@ async fn a_patient_named_twice_is_one_patient() {
     assert_eq!(answer.entry_statuses(), [201], "{}", answer.text);
     assert_eq!(app.get("/fhir/Flag").await.json()["total"], 1);
 }
+
+/// Clients that keep patients out of addresses search by form; the public CDS Hooks sandbox does,
+/// and asks for the old name of the media type.
+#[tokio::test]
+async fn a_search_may_come_as_a_form() {
+    let app = TestApp::spawn().await;
+    app.post("/fhir", &batch(&pancytopenia("p1"))).await;
+    let form = |kind: &str, media_type: &str, body: &str| {
+        app.request(Method::POST, &format!("/fhir/{kind}/_search"))
+            .header("content-type", media_type.to_owned())
+            .header("accept", "application/json+fhir")
+            .body(body.to_owned())
+    };
+    const FORM: &str = "application/x-www-form-urlencoded";
+    for (kind, body, total) in [
+        ("Flag", "patient=p1", 1),
+        ("Flag", "patient=Patient%2Fp1&status=active", 1),
+        ("Flag", "patient=p2", 0),
+        ("DiagnosticReport", "patient=p1", 1),
+    ] {
+        let answer = send(form(kind, FORM, body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.json()["total"], total, "{kind} {body}");
+    }
+    let strange = form("Flag", FORM, "nonsense=1").header("prefer", "handling=strict");
+    send(strange).await.assert_refused(400, "parameter-unknown");
+    send(form("Flag", "application/json", "{}"))
+        .await
+        .assert_refused(415, "not-supported");
+    let broken = send(form("Flag", FORM, "patient=%FF%FE\u{0}")).await;
+    assert!(!broken.status.is_server_error(), "{}", broken.text);
+    let large = format!("patient={}", "x".repeat(20_000));
+    assert_eq!(send(form("Flag", FORM, &large)).await.status, 413);
+    let get = app.get("/fhir/Flag/_search").await;
+    assert_eq!(get.status, 405);
+}
