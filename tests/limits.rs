@@ -18,7 +18,7 @@ use std::{
 };
 
 use case_table::{
-    INDEX, Row, aplasia, grade_row,
+    INDEX, Row, aplasia, as_of, grade_row,
     life::{self, Patient, flags, reports, told},
     outcome::{grades, label, lineage_text, listed, output, patterns, urgency},
     rows, statement, timeline,
@@ -63,10 +63,10 @@ struct Entry {
 
 /// What the columns of a row say of it under a tuning.
 fn outcome(entry: &Entry, tuning: &Tuning) -> String {
-    let assess = || assess_with(&entry.timeline, INDEX, tuning);
     let [row, ..] = entry.rows.as_slice() else {
         return String::new();
     };
+    let assess = || assess_with(&entry.timeline, as_of(row), tuning);
     match entry.table {
         "rules" => format!("{:?}", statement::differences(row, &entry.timeline, tuning)),
         "grades" => assess().lineages.iter().map(lineage_text).collect(),

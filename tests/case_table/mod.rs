@@ -88,6 +88,7 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
         match item {
             "preliminary" => preliminary = true,
             "clotted" => problem = Some(SpecimenProblem::Clotted),
+            item if item.starts_with("filed ") => {}
             _ => context(&mut timeline, item),
         }
     }
@@ -118,6 +119,17 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
         timeline.facts.push(fact(token, Truth::False));
     }
     timeline
+}
+
+/// When a row is judged: at [`INDEX`], unless its results were filed later (`filed 6 d later`).
+pub(crate) fn as_of(row: &Row) -> OffsetDateTime {
+    let filed = row
+        .get("context")
+        .split(';')
+        .find_map(|item| item.trim().strip_prefix("filed "));
+    filed.map_or(INDEX, |later| {
+        INDEX + Duration::days(i64::from(leading(later)))
+    })
 }
 
 /// The patient of a row of `grades.csv`.
