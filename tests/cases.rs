@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use case_table::{
     INDEX, Row, aplasia, as_of, grade_row,
     life::{self, Patient, flags, reports, told},
-    outcome::{counts_label, grades, label, lineage_text, listed, output, patterns, urgency},
+    outcome::{
+        counts_label, grades, label, limit_text, lineage_text, listed, output, patterns, texts,
+        urgency,
+    },
     rows, statement, timeline,
 };
 use marrowflag::clinical::{
-    assessment::Assessment,
     candidates,
     decide::{assess, decide},
     limits::Tuning,
@@ -48,40 +50,6 @@ impl Mismatches {
         assert!(self.0.is_empty(), "{}", self.0.join("\n"));
         assert!(ran > 0, "the table {table} is empty");
     }
-}
-
-/// Everything a reader may see must keep the wording rules.
-fn texts(assessment: &Assessment) -> Vec<String> {
-    let mut texts: Vec<String> = assessment.notes.clone();
-    texts.push(assessment.headline.clone());
-    texts.extend(assessment.first_look.iter().cloned());
-    texts.extend(assessment.doubts.iter().map(|doubt| doubt.text.clone()));
-    for hit in assessment.patterns.iter().chain(&assessment.safety) {
-        texts.push(hit.sentence.clone());
-        texts.push(hit.next.to_owned());
-    }
-    for candidate in assessment
-        .candidates
-        .iter()
-        .chain(&assessment.argued_against)
-    {
-        texts.push(candidate.sentence.clone());
-        texts.push(candidate.next.to_owned());
-        let lines = candidate
-            .for_it
-            .iter()
-            .chain(&candidate.against)
-            .chain(&candidate.excluded_by);
-        texts.extend(lines.map(|line| line.text.clone()));
-        texts.extend(candidate.missing.iter().cloned());
-    }
-    texts.extend(
-        assessment
-            .lineages
-            .iter()
-            .filter_map(|line| line.note.clone()),
-    );
-    texts
 }
 
 fn run(row: &Row, mismatches: &mut Mismatches) -> bool {
@@ -242,6 +210,10 @@ fn boundaries_of_the_grades() {
             .unwrap_or_default();
         let expected = format!("{} {}", row.get("lineage"), row.get("grade"));
         mismatches.compare(row.get("id"), "grade", &expected, &found);
+        if !row.get("limit").is_empty() {
+            let found = limit_text(&assessment, row.get("lineage"));
+            mismatches.compare(row.get("id"), "limit", row.get("limit"), &found);
+        }
         ran += 1;
     }
     mismatches.check("grades", ran, &BTreeMap::new());

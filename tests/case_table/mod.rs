@@ -521,6 +521,7 @@ fn factor(analyte: Analyte, unit: &str) -> Decimal {
     match (analyte, unit) {
         (Analyte::B12, "pg/mL") => Decimal::new(738, 3),
         (Analyte::Hct, "%") => Decimal::new(1, 2),
+        (Analyte::Hb, "mmol/L") => Decimal::new(16_114, 3),
         (_, "/uL") => Decimal::new(1, 3),
         (Analyte::Hb, "g/dL") | (_, "10*4/uL") => Decimal::TEN,
         (_, "lakh/mm3") => Decimal::ONE_HUNDRED,
@@ -529,7 +530,8 @@ fn factor(analyte: Analyte, unit: &str) -> Decimal {
 }
 
 /// Names used in the tables; longer ones before their beginnings.
-const NAMES: [(&str, Analyte); 51] = [
+const NAMES: [(&str, Analyte); 52] = [
+    ("WBC corrected", Analyte::WbcCorrected),
     ("ADAMTS13", Analyte::Adamts13),
     ("MCH", Analyte::Mch),
     ("Hb", Analyte::Hb),
