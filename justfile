@@ -42,4 +42,4 @@ bench:
 
 # Which numbers of the model can move one step without a row of the case tables noticing.
 limits:
-    cargo test --test limits -- --ignored --nocapture
+    MARROWFLAG_LIMITS= cargo test --test limits -- --nocapture

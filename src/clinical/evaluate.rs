@@ -245,6 +245,7 @@ pub fn answer(criterion: &Criterion, context: &Context<'_>, scope: Scope) -> Ans
         .into(),
         Criterion::Custom(named) => settle((named.evaluate)(context), scope),
         Criterion::Always => true.into(),
+        Criterion::Undecidable => Answer::UNDECIDED,
     }
 }
 

@@ -325,6 +325,7 @@ pub fn words(criterion: &Criterion, tuning: &Tuning) -> String {
             text
         }
         Criterion::Always => "always".to_owned(),
+        Criterion::Undecidable => "more is needed to decide".to_owned(),
     }
 }
 

@@ -175,10 +175,10 @@ impl Tuning {
 
     fn record(&self, id: &str) {
         if let Some(asked) = &self.asked {
-            asked
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(id.to_owned());
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if !asked.contains(id) {
+                asked.insert(id.to_owned());
+            }
         }
     }
 

@@ -173,6 +173,8 @@ pub enum Criterion {
     Custom(&'static Named),
     /// TRUE.
     Always,
+    /// UNKNOWN: closes an arm of a gate that can make it indeterminate, never TRUE.
+    Undecidable,
 }
 
 /// A criterion in code, with everything the rule book and the trace need to know of it.
@@ -495,7 +497,7 @@ pub mod prelude {
             BelowRange, Between, Blocking, Custom, Doubtful, DuffyNull, Fired, Gate, Graded, IsLow,
             Known, LowLineages, Not, NotBelow, NotBlocking, NotTrue, OfSex, OnlyLow, Optional,
             Persists, PostPartum, Pregnant, Refuted, Reticulocytes, Same, Surely, Token, Trimester,
-            Trusted, Undecided, Younger,
+            Trusted, Undecidable, Undecided, Younger,
         },
         Days,
         Input::{self, GestationAtBirth, LymphocytePercent, Mentzer, Rpi, TimesUpperLimit, Within},

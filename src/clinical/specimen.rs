@@ -382,6 +382,7 @@ impl<'a> Chooser<'a> {
             conflicts,
         );
         self.neutrophils(conflicts);
+        self.neutrophils_against_white_cells();
         self.per_white_cells(
             Analyte::Blasts,
             Analyte::BlastsAbsolute,
@@ -627,6 +628,33 @@ impl<'a> Chooser<'a> {
                 })
             });
         self.best.extend(ceiling);
+    }
+
+    /// More neutrophils than white cells: one of the two is wrong (DQ-04 marks both), so that only
+    /// what both allow is decided.
+    fn neutrophils_against_white_cells(&mut self) {
+        let (Some(neutrophils), Some(white)) = (self.get(Analyte::Anc), self.get(Analyte::Wbc))
+        else {
+            return;
+        };
+        let exceeds = white
+            .interval
+            .high
+            .is_some_and(|most| neutrophils.interval.is_above(most.value).is_true());
+        if exceeds {
+            let between = Interval {
+                low: white.interval.low,
+                high: neutrophils.interval.high,
+            };
+            let either = combine(
+                Analyte::Anc,
+                between,
+                "between WBC and neutrophils as sent",
+                &[neutrophils, white],
+            );
+            self.best.retain(|reading| reading.analyte != Analyte::Anc);
+            self.best.push(either);
+        }
     }
 
     fn is_manual(&self, reading: &Reading) -> bool {

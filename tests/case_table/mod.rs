@@ -88,6 +88,7 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
         match item {
             "preliminary" => preliminary = true,
             "clotted" => problem = Some(SpecimenProblem::Clotted),
+            item if item.starts_with("filed ") => {}
             _ => context(&mut timeline, item),
         }
     }
@@ -118,6 +119,17 @@ pub(crate) fn timeline(row: &Row) -> Timeline {
         timeline.facts.push(fact(token, Truth::False));
     }
     timeline
+}
+
+/// When a row is judged: at [`INDEX`], unless its results were filed later (`filed 6 d later`).
+pub(crate) fn as_of(row: &Row) -> OffsetDateTime {
+    let filed = row
+        .get("context")
+        .split(';')
+        .find_map(|item| item.trim().strip_prefix("filed "));
+    filed.map_or(INDEX, |later| {
+        INDEX + Duration::days(i64::from(leading(later)))
+    })
 }
 
 /// The patient of a row of `grades.csv`.
@@ -509,6 +521,7 @@ fn factor(analyte: Analyte, unit: &str) -> Decimal {
     match (analyte, unit) {
         (Analyte::B12, "pg/mL") => Decimal::new(738, 3),
         (Analyte::Hct, "%") => Decimal::new(1, 2),
+        (Analyte::Hb, "mmol/L") => Decimal::new(16_114, 3),
         (_, "/uL") => Decimal::new(1, 3),
         (Analyte::Hb, "g/dL") | (_, "10*4/uL") => Decimal::TEN,
         (_, "lakh/mm3") => Decimal::ONE_HUNDRED,
@@ -517,7 +530,8 @@ fn factor(analyte: Analyte, unit: &str) -> Decimal {
 }
 
 /// Names used in the tables; longer ones before their beginnings.
-const NAMES: [(&str, Analyte); 51] = [
+const NAMES: [(&str, Analyte); 52] = [
+    ("WBC corrected", Analyte::WbcCorrected),
     ("ADAMTS13", Analyte::Adamts13),
     ("MCH", Analyte::Mch),
     ("Hb", Analyte::Hb),

@@ -29,6 +29,17 @@ pub(crate) fn lineage_text(result: &LineageResult) -> String {
     }
 }
 
+/// The printed limit of a lineage by its letter.
+pub(crate) fn limit_text(assessment: &Assessment, letter: &str) -> String {
+    assessment
+        .lineages
+        .iter()
+        .find(|result| lineage_text(result).starts_with(letter))
+        .and_then(|result| result.limit)
+        .map(|limit| limit.to_string())
+        .unwrap_or_default()
+}
+
 pub(crate) fn grades(assessment: &Assessment) -> String {
     let parts: Vec<String> = assessment.lineages.iter().map(lineage_text).collect();
     parts.join("; ")
@@ -120,4 +131,38 @@ pub(crate) fn counts_label(assessment: &Assessment) -> String {
         label if label.is_empty() => "none".to_owned(),
         label => label.replace("-COUNTS", ""),
     }
+}
+
+/// Everything a reader may see: it must keep the wording rules.
+pub(crate) fn texts(assessment: &Assessment) -> Vec<String> {
+    let mut texts: Vec<String> = assessment.notes.clone();
+    texts.push(assessment.headline.clone());
+    texts.extend(assessment.first_look.iter().cloned());
+    texts.extend(assessment.doubts.iter().map(|doubt| doubt.text.clone()));
+    for hit in assessment.patterns.iter().chain(&assessment.safety) {
+        texts.push(hit.sentence.clone());
+        texts.push(hit.next.to_owned());
+    }
+    for candidate in assessment
+        .candidates
+        .iter()
+        .chain(&assessment.argued_against)
+    {
+        texts.push(candidate.sentence.clone());
+        texts.push(candidate.next.to_owned());
+        let lines = candidate
+            .for_it
+            .iter()
+            .chain(&candidate.against)
+            .chain(&candidate.excluded_by);
+        texts.extend(lines.map(|line| line.text.clone()));
+        texts.extend(candidate.missing.iter().cloned());
+    }
+    texts.extend(
+        assessment
+            .lineages
+            .iter()
+            .filter_map(|line| line.note.clone()),
+    );
+    texts
 }

@@ -15,15 +15,6 @@ static MCV_TO: Limit = limit("D06.mcv_to", "105", "0.1", "fL", OURS, Low);
 static EGFR_LOW: Limit = limit("D06.egfr", "30", "1", "mL/min/{1.73_m2}", OURS, Medium);
 static ADULT: Limit = limit("D06.adult", "18", "1", "a", OURS, Low);
 
-/// Marks an arm of the gate that can make it indeterminate, never true.
-static UNDECIDABLE: Named = Named {
-    text: "more is needed to decide",
-    limits: &[],
-    inputs: &[],
-    tokens: &[],
-    evaluate: |_| Answer::UNDECIDED,
-};
-
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "D06",
@@ -36,10 +27,7 @@ pub static RULE: Rule = Rule {
         IsLow(Erythroid),
         Any(&[
             Optional(&Below(ARC, &ARC_LOW)),
-            All(&[
-                Optional(&Between(ARC, &ARC_LOW, &ARC_GREY)),
-                Custom(&UNDECIDABLE),
-            ]),
+            All(&[Optional(&Between(ARC, &ARC_LOW, &ARC_GREY)), Undecidable]),
         ]),
         NotBelow(PLT, &PLT_KEPT),
         NotBelow(ANC, &ANC_KEPT),

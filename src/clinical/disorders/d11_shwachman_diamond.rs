@@ -10,22 +10,13 @@ static THREE_YEARS: Limit = limit("D11.three_years", "3", "1", "a", DROR, High);
 static LACTATE_HIGH: Limit =
     limit("D11.lactate", "2.5", "0.1", "mmol/L", OURS, Medium).or(&[in_unit("mg/dL", "22.5")]);
 
-/// Marks an arm of the gate that can make it indeterminate, never true.
-static UNDECIDABLE: Named = Named {
-    text: "more is needed to decide",
-    limits: &[],
-    inputs: &[],
-    tokens: &[],
-    evaluate: |_| Answer::UNDECIDED,
-};
-
 /// Growth failure alone, pancreas not tested: cannot be decided.
 static GROWTH_FAILURE_UNTESTED: Criterion = All(&[
     AnyToken(&["failure_to_thrive", "short_stature"]),
     Not(&Known(ELASTASE)),
     Undecided(&Blocking(&Token("trypsinogen_low"))),
     Undecided(&Blocking(&Token("isoamylase_low"))),
-    Custom(&UNDECIDABLE),
+    Undecidable,
 ]);
 
 /// The rule.

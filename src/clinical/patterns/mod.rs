@@ -56,8 +56,15 @@ pub static EXPECTED_SUPPRESSION: Criterion = Surely(&All(&[
     Any(&[Token("chemo_21"), Token("hsct_28"), Not(&Surely(&VERY_LOW))]),
 ]));
 
+static NEWBORN_PLT: Limit = limit("C5.newborn_plt", "50", "1", "10*9/L", OURS, Low);
+static NEWBORN: Limit = limit("C5.newborn", "28", "1", "d", OURS, Low);
+
+/// Few platelets in the first weeks of life: urgent whatever else is low.
+static NEWBORN_PLATELETS: Criterion = All(&[Younger(&NEWBORN), Below(PLT, &NEWBORN_PLT)]);
+
 /// Urgency of two and three low lineages.
 pub static SEVERAL_LOW: &[(Urgency, Criterion)] = &[
+    (U3, Same(&NEWBORN_PLATELETS)),
     (
         U3,
         All(&[Surely(&VERY_LOW), Not(&Same(&EXPECTED_SUPPRESSION))]),
@@ -92,17 +99,16 @@ pub static NEUTROPENIA: &[(Urgency, Criterion)] = &[
     ),
     (U3, Graded(Neutrophil, Grade::Severe)),
     (U2, Graded(Neutrophil, Grade::Moderate)),
+    // Bounded only, by white cells or a comparator: it may be moderate or worse.
+    (U2, Undecided(&Graded(Neutrophil, Grade::Moderate))),
     (U0, Surely(&DuffyNull)),
     (U1, Always),
 ];
 
-static NEWBORN_PLT: Limit = limit("C5.newborn_plt", "50", "1", "10*9/L", OURS, Low);
-static NEWBORN: Limit = limit("C5.newborn", "28", "1", "d", OURS, Low);
-
 /// Urgency of isolated thrombocytopenia.
 pub static THROMBOCYTOPENIA: &[(Urgency, Criterion)] = &[
     (U3, Graded(Platelet, Grade::Critical)),
-    (U3, All(&[Younger(&NEWBORN), Below(PLT, &NEWBORN_PLT)])),
+    (U3, Same(&NEWBORN_PLATELETS)),
     (
         U2,
         All(&[
