@@ -9,6 +9,7 @@
 )]
 
 mod authority;
+mod behaviours;
 mod courier;
 mod deliveries;
 mod engines;
