@@ -8,11 +8,15 @@
     reason = "a test that fails here has found something"
 )]
 
+mod authority;
+mod behaviours;
 mod courier;
 mod deliveries;
 mod engines;
 mod life_cycle;
 mod misbehaving;
 mod service;
+mod smart;
 mod strategies;
+mod tls;
 mod verdicts;
