@@ -349,7 +349,16 @@ fn comma_separated(results: &str) -> String {
             .any(|first| text.ends_with(first));
         let name = word.chars().next().is_some_and(char::is_alphabetic)
             && !second
-            && !["capillary", "venous", "fL", "manual", "auto", "xULN"].contains(&word)
+            && ![
+                "capillary",
+                "venous",
+                "fL",
+                "manual",
+                "auto",
+                "xULN",
+                "citrate",
+            ]
+            .contains(&word)
             && !word.contains('/');
         if name && !text.is_empty() {
             text.push_str(", ");
@@ -473,6 +482,7 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
             "manual" => measurement.method = Method::Manual,
             "auto" => measurement.method = Method::Automated,
             "impedance" => measurement.method = Method::Impedance,
+            "citrate" => measurement.problems.push(SpecimenProblem::Citrate),
             "critical" => measurement.interpretation = Some(Interpretation::Critical),
             other => unit.push_str(other),
         }
