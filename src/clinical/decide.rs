@@ -11,12 +11,13 @@ use super::{
     },
     candidates::{self, Weighed},
     context::{Case, Context, LINEAGES},
+    cycle,
     evaluate::{Scope, answer},
     explain,
     judge::{self, Hit, Judgement, Question},
     life_cycle,
     limits::{Confidence::Low, Limit, Tuning},
-    patterns, quality,
+    mimics, patterns, quality,
     rule::{Level, Watch},
     safety,
     timeline::Timeline,
@@ -479,6 +480,10 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
         sentence.push(' ');
         sentence.push_str(reason);
     }
+    if rule.id == "M09" {
+        sentence.push(' ');
+        sentence.push_str(&mimics::m09_hlh::items(context));
+    }
     let mut missing = explain::not_received(rule, context);
     missing.dedup();
     Candidate {
@@ -501,6 +506,20 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
         sentence,
         next: rule.next,
         source: rule.source,
+    }
+}
+
+/// What the series of neutrophils says beside its rhythm (4.3, step 7).
+fn rhythm(context: &Context<'_>) -> Option<&'static str> {
+    match context.cycle().hint? {
+        cycle::Hint::AlwaysLow => Some(
+            "Every neutrophil count of three months and more lies below 0.5: severe congenital \
+             neutropenia is to be considered.",
+        ),
+        cycle::Hint::Fluctuating => Some(
+            "Neutrophils fluctuate without a regular cycle, as in autoimmune neutropenia, \
+             Shwachman-Diamond or Barth syndrome.",
+        ),
     }
 }
 
@@ -628,6 +647,7 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
     {
         notes.push("A recorded pregnancy does not fit sex or age: not used.".to_owned());
     }
+    notes.extend(rhythm(context).map(str::to_owned));
     notes.extend(reminder(judgement, as_of));
     if judgement.known_failure {
         notes.push("A known marrow failure is recorded: candidates are not listed.".to_owned());
