@@ -474,10 +474,14 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
         None if rest.contains("xULN") => ("", Some(rest)),
         None => (rest, None),
     };
-    let mut words = rest.split_whitespace();
+    let mut words = rest.split_whitespace().peekable();
     let number = words.next().unwrap_or("");
     let mut unit = String::new();
-    for word in words {
+    while let Some(word) = words.next() {
+        if words.next_if_eq(&"cells").is_some() {
+            measurement.cells_counted = word.parse().ok();
+            continue;
+        }
         match word {
             "manual" => measurement.method = Method::Manual,
             "auto" => measurement.method = Method::Automated,
