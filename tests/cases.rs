@@ -22,7 +22,7 @@ use case_table::{
 };
 use marrowflag::clinical::{
     candidates,
-    decide::{assess, decide},
+    decide::{assess, decide, trace},
     limits::Tuning,
     wording,
 };
@@ -194,6 +194,29 @@ fn statements_about_rules() {
         ran += 1;
     }
     mismatches.check("rules", ran, &BTreeMap::new());
+}
+
+/// What is said of a row of any table, and its whole trace, keeps the wording rules.
+#[test]
+fn every_row_is_worded_as_it_may_be() {
+    let mut said = BTreeSet::new();
+    for row in ["rules", "limits", "worked", "quality"]
+        .map(rows)
+        .iter()
+        .flatten()
+    {
+        let (timeline, as_of) = (timeline(row), as_of(row));
+        said.extend(texts(&assess(&timeline, as_of)));
+        for step in trace(&timeline, as_of) {
+            said.insert(step.question);
+            said.extend(step.inputs);
+        }
+    }
+    let broken: Vec<_> = said
+        .iter()
+        .filter_map(|text| Some((wording::forbidden(text)?, text)))
+        .collect();
+    assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The two questions floor 0 answers: what is there now ([`assess`]), and what has to be written
 //! ([`decide`]).
 
+use rust_decimal::{Decimal, prelude::ToPrimitive};
 use time::OffsetDateTime;
 
 use super::{
@@ -10,29 +11,45 @@ use super::{
         LineageResult, Output, RuleFinding, TraceStep, Urgency, Value, Verdict,
     },
     candidates::{self, Weighed},
-    context::{Case, Context, LINEAGES},
+    context::{Case, Context, LINEAGES, Sent},
+    cycle,
     evaluate::{Scope, answer},
     explain,
     judge::{self, Hit, Judgement, Question},
     life_cycle,
-    limits::{Confidence::Low, Limit, Tuning},
-    patterns, quality,
+    limits::{
+        Confidence::{Low, Medium},
+        Limit, Tuning,
+    },
+    mimics, patterns, quality,
     rule::{Level, Watch},
     safety,
-    timeline::Timeline,
+    timeline::{Draw, Timeline},
     truth::Truth,
     wording,
 };
 
 const OURS: &str = "project choice";
 
+static FEW_CELLS: Limit = Limit::new("dq10.cells", "100", "1", "1", OURS, Low);
+static FEW_WHITE_CELLS: Limit = Limit::new("dq10.wbc", "1.0", "0.01", "10*9/L", OURS, Low);
+static NEWBORN: Limit = Limit::new("dq16.newborn", "28", "1", "d", OURS, Medium);
+static NUCLEATED: Limit = Limit::new("dq21.nrbc", "5", "0.1", "/100{WBCs}", OURS, Medium);
 static REMIND_URGENT: Limit = Limit::new("remind.urgent", "7", "1", "d", OURS, Low);
 static REMIND_SOON: Limit = Limit::new("remind.soon", "14", "1", "d", OURS, Low);
 static REMIND_ROUTINE: Limit = Limit::new("remind.routine", "90", "1", "d", OURS, Low);
 
 /// Limits of this module.
 pub fn limits() -> Vec<&'static Limit> {
-    vec![&REMIND_URGENT, &REMIND_SOON, &REMIND_ROUTINE]
+    vec![
+        &FEW_CELLS,
+        &FEW_WHITE_CELLS,
+        &NEWBORN,
+        &NUCLEATED,
+        &REMIND_URGENT,
+        &REMIND_SOON,
+        &REMIND_ROUTINE,
+    ]
 }
 
 /// Assesses one patient at `as_of`, without memory of earlier Flags.
@@ -479,6 +496,10 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
         sentence.push(' ');
         sentence.push_str(reason);
     }
+    if rule.id == "M09" {
+        sentence.push(' ');
+        sentence.push_str(&mimics::m09_hlh::items(context));
+    }
     let mut missing = explain::not_received(rule, context);
     missing.dedup();
     Candidate {
@@ -501,6 +522,88 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
         sentence,
         next: rule.next,
         source: rule.source,
+    }
+}
+
+/// DQ-10: between what numbers 95 % of counts of the same blood would lie (Wilson), when few cells
+/// were counted by hand.
+fn counting_range(context: &Context<'_>) -> Option<String> {
+    let Sent::Value(reading, specimen) = context.at_index(Analyte::Anc) else {
+        return None;
+    };
+    let counted = reading
+        .from
+        .iter()
+        .filter_map(|position| {
+            context
+                .timeline()
+                .measurements
+                .get(*position)?
+                .cells_counted
+        })
+        .min()?;
+    let white = specimen.get(Analyte::Wbc)?.interval.as_exact()?;
+    let tuning = context.tuning();
+    if Decimal::from(counted) >= tuning.value(&FEW_CELLS) && white >= tuning.value(&FEW_WHITE_CELLS)
+    {
+        return None;
+    }
+    let share = reading.interval.as_exact()?.checked_div(white)?.to_f64()?;
+    let (cells, deviations) = (f64::from(counted), 1.96_f64);
+    let weight = deviations.powi(2) / cells;
+    let middle = (share + weight / 2.0) / (1.0 + weight);
+    let half = deviations * (share * (1.0 - share) / cells + weight / (4.0 * cells)).sqrt()
+        / (1.0 + weight);
+    let number = |share: f64| {
+        let anc = Decimal::from_f64_retain(share.clamp(0.0, 1.0))?.checked_mul(white)?;
+        Some(anc.round_dp(2))
+    };
+    Some(format!(
+        "Neutrophils of {counted} cells counted: 95 % of such counts lie between {} and {} x10^9/L.",
+        number(middle - half)?,
+        number(middle + half)?,
+    ))
+}
+
+/// DQ-16, DQ-21: what the reader must know of the sample.
+fn of_the_sample(context: &Context<'_>) -> Vec<&'static str> {
+    let tuning = context.tuning();
+    let mut notes = Vec::new();
+    let newborn = context
+        .ages
+        .is_some_and(|ages| !ages.young.reaches(&NEWBORN, tuning));
+    let capillary = context.specimen.readings.iter().any(|reading| {
+        context
+            .measurement(reading)
+            .is_some_and(|measurement| measurement.draw == Draw::Capillary)
+    });
+    if newborn && capillary {
+        notes.push(
+            "Capillary sample of a newborn: haemoglobin and white cells read higher, platelets \
+             lower; repeat from a vein.",
+        );
+    }
+    let nucleated = match context.at_index(Analyte::Nrbc) {
+        Sent::Value(reading, _) => reading.interval.is_below(tuning.value(&NUCLEATED)),
+        _ => Truth::Unknown,
+    };
+    if nucleated.is_false() {
+        notes.push("Nucleated red cells: white cells are taken as corrected by the analyser.");
+    }
+    notes
+}
+
+/// What the series of neutrophils says beside its rhythm (4.3, step 7).
+fn rhythm(context: &Context<'_>) -> Option<&'static str> {
+    match context.cycle().hint? {
+        cycle::Hint::AlwaysLow => Some(
+            "Every neutrophil count of three months and more lies below 0.5: severe congenital \
+             neutropenia is to be considered.",
+        ),
+        cycle::Hint::Fluctuating => Some(
+            "Neutrophils fluctuate without a regular cycle, as in autoimmune neutropenia, \
+             Shwachman-Diamond or Barth syndrome.",
+        ),
     }
 }
 
@@ -534,7 +637,7 @@ fn first_look(judgement: &Judgement<'_>, listed: &[&Weighed]) -> Vec<String> {
         (Analyte::Folate, "folate"),
         (Analyte::Copper, "copper"),
     ] {
-        if matches!(judgement.context.sent(analyte), super::context::Sent::No) {
+        if matches!(judgement.context.sent(analyte), Sent::No) {
             causes.push(format!("{name} not received"));
         }
     }
@@ -628,6 +731,9 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
     {
         notes.push("A recorded pregnancy does not fit sex or age: not used.".to_owned());
     }
+    notes.extend(counting_range(context));
+    notes.extend(of_the_sample(context).into_iter().map(str::to_owned));
+    notes.extend(rhythm(context).map(str::to_owned));
     notes.extend(reminder(judgement, as_of));
     if judgement.known_failure {
         notes.push("A known marrow failure is recorded: candidates are not listed.".to_owned());
@@ -646,7 +752,7 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
 fn reminder(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Option<String> {
     let age = (as_of - judgement.context.specimen.at.instant).whole_days();
     let tuning = judgement.context.tuning();
-    let longer = |limit: &Limit| rust_decimal::Decimal::from(age) > tuning.value(limit);
+    let longer = |limit: &Limit| Decimal::from(age) > tuning.value(limit);
     let waited = match judgement.urgency {
         Urgency::U4 | Urgency::U3 => {
             longer(&REMIND_URGENT) && judgement.safety_urgency() >= Urgency::U3

@@ -42,6 +42,8 @@ dq!(SUM_HIGH, "dq04.sum_high", "105", "1", "%");
 dq!(MCV_HCT, "dq04.mcv_hct_percent", "5", "1", "%");
 dq!(MCHC_HIGH, "dq04.mchc_high", "370", "1", "g/L");
 dq!(MCHC_LOW, "dq04.mchc_low", "270", "1", "g/L");
+dq!(CITRATE_RATIO, "dq11.citrate", "1.5", "0.1", "1");
+dq!(CITRATE_HOURS, "dq11.citrate_hours", "24", "1", "h");
 dq!(WBC_INTERFERES, "dq12.wbc", "100", "1", "10*9/L");
 dq!(DILUTION_HOURS, "dq13.hours", "24", "1", "h");
 dq!(DILUTION_FALL, "dq13.fall_percent", "20", "1", "%");
@@ -157,6 +159,8 @@ pub fn limits() -> Vec<&'static Limit> {
         &MCV_HCT,
         &MCHC_HIGH,
         &MCHC_LOW,
+        &CITRATE_RATIO,
+        &CITRATE_HOURS,
         &WBC_INTERFERES,
         &DILUTION_HOURS,
         &DILUTION_FALL,
@@ -449,43 +453,17 @@ impl Judge<'_> {
                             "The specimen was more than 24 h old.",
                         );
                     }
-                    SpecimenProblem::Clumped
-                        if matches!(
-                            analyte,
-                            Analyte::Platelets | Analyte::Mpv | Analyte::Ipf | Analyte::IpfAbsolute
-                        ) =>
-                    {
-                        self.refuse(
-                            position,
-                            "clumped",
-                            "Platelets were clumped: the number is not reliable.",
-                        );
-                    }
                     _ => {}
                 }
             }
             specimen.clumped |= problem == SpecimenProblem::Clumped;
         }
-        if facts::at(self.timeline, specimen.at.instant)
+        specimen.clumped |= facts::at(self.timeline, specimen.at.instant)
             .get("plt_clump")
             .is_some_and(Truth::is_true)
-        {
-            specimen.clumped = true;
-            for position in self.members(
-                specimen,
-                &[
-                    Analyte::Platelets,
-                    Analyte::Mpv,
-                    Analyte::Ipf,
-                    Analyte::IpfAbsolute,
-                ],
-            ) {
-                self.refuse(
-                    position,
-                    "clumped",
-                    "Platelets were clumped: the number is not reliable.",
-                );
-            }
+            || self.citrate_contradicts(specimen);
+        if specimen.clumped {
+            self.clumped(specimen);
         }
         self.suspect_haemoglobin(specimen);
         self.suspect_white_cells(specimen);
@@ -502,6 +480,49 @@ impl Judge<'_> {
                 );
             }
         }
+    }
+
+    /// DQ-11: what clumps make unreliable. A count from citrate stays: it is taken because of them.
+    fn clumped(&mut self, specimen: &Specimen) {
+        for position in self.members(
+            specimen,
+            &[
+                Analyte::Platelets,
+                Analyte::Mpv,
+                Analyte::Ipf,
+                Analyte::IpfAbsolute,
+            ],
+        ) {
+            if !self
+                .measurement(position)
+                .is_some_and(|found| specimen::of_citrate(found))
+            {
+                self.refuse(
+                    position,
+                    "clumped",
+                    "Platelets were clumped: the number is not reliable.",
+                );
+            }
+        }
+    }
+
+    /// Platelets half as many again in citrate, within a day: they clump in EDTA.
+    fn citrate_contradicts(&self, specimen: &Specimen) -> bool {
+        let hours = i64::try_from(self.value(&CITRATE_HOURS)).unwrap_or_default();
+        let citrate =
+            specimen::citrate_platelets(self.timeline, specimen.at.instant, Duration::hours(hours));
+        let highest = citrate
+            .filter_map(|measurement| measurement.value?.as_exact())
+            .max();
+        let Some(highest) = highest else {
+            return false;
+        };
+        self.members(specimen, &[Analyte::Platelets])
+            .into_iter()
+            .filter_map(|position| self.measurement(position))
+            .filter(|measurement| !specimen::of_citrate(measurement))
+            .filter_map(|measurement| measurement.value?.as_exact())
+            .any(|counted| highest >= counted * self.value(&CITRATE_RATIO))
     }
 
     fn suspect_haemoglobin(&mut self, specimen: &Specimen) {

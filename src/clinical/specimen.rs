@@ -4,14 +4,14 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rust_decimal::Decimal;
-use time::Date;
+use time::{Date, Duration, OffsetDateTime};
 
 use super::{
     analyte::Analyte,
     limits::{Confidence::Low, Confidence::Medium, Limit, Tuning},
     quantity::Interval,
     time::{Precision, SampleTime},
-    timeline::{Draw, Measurement, Method, Status, Timeline},
+    timeline::{Draw, Measurement, Method, SpecimenProblem, Status, Timeline},
 };
 
 static CONFLICT_ABSOLUTE: Limit = Limit::new(
@@ -164,6 +164,31 @@ pub const CORE: [Analyte; 8] = [
 /// Everything a blood count consists of: what a clotted specimen spoils.
 pub fn of_blood_count(analyte: Analyte) -> bool {
     analyte <= Analyte::IpfAbsolute
+}
+
+/// Whether it was measured in citrate.
+pub fn of_citrate(measurement: &Measurement) -> bool {
+    measurement.problems.contains(&SpecimenProblem::Citrate)
+}
+
+/// Platelets measured in citrate at most so long before or after a moment.
+pub fn citrate_platelets(
+    timeline: &Timeline,
+    moment: OffsetDateTime,
+    within: Duration,
+) -> impl Iterator<Item = &Measurement> {
+    timeline.measurements.iter().filter(move |measurement| {
+        measurement.analyte == Analyte::Platelets
+            && of_citrate(measurement)
+            && measurement.unusable.is_none()
+            && !matches!(
+                measurement.status,
+                Status::EnteredInError | Status::NotEvaluated
+            )
+            && measurement
+                .at
+                .is_some_and(|at| (at.instant - moment).abs() <= within)
+    })
 }
 
 /// Groups the given measurements into specimens, oldest first. The result does not depend on the
@@ -423,7 +448,7 @@ impl<'a> Chooser<'a> {
             self.best.retain(|reading| {
                 !matches!(
                     reading.analyte,
-                    Analyte::Platelets | Analyte::Mpv | Analyte::Ipf | Analyte::IpfAbsolute
+                    Analyte::Mpv | Analyte::Ipf | Analyte::IpfAbsolute
                 )
             });
         }

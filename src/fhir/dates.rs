@@ -1,11 +1,33 @@
 //! Dates and times in the forms of FHIR: `date`, `dateTime`, `instant` and `time`, on days that
 //! exist. The `time` crate checks the calendar; the forms are FHIR's own, narrower than ISO 8601.
 
-use time::{Date, Month};
+use time::{Date, Month, OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// A `date` or `dateTime`, as precisely as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// With a time of day and an offset.
+    Instant(OffsetDateTime),
+    /// A day.
+    Day(Date),
+    /// A month.
+    Month(i32, Month),
+    /// A year.
+    Year(i32),
+}
+
+/// Reads a `date`, `dateTime` or `instant`.
+pub fn moment(text: &str) -> Option<Moment> {
+    if text.contains('T') {
+        let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        return Some(Moment::Instant(instant));
+    }
+    date(text)
+}
 
 /// `date`: a year, a month or a day.
 pub fn is_date(text: &str) -> bool {
-    day(text).is_some()
+    date(text).is_some()
 }
 
 /// `dateTime`: a `date`, or a full one with time to the second and a zone.
@@ -27,7 +49,7 @@ pub fn is_instant(text: &str) -> bool {
     else {
         return false;
     };
-    day(date) == Some(Precision::Day) && is_clock(clock) && is_zone(zone)
+    matches!(self::date(date), Some(Moment::Day(_))) && is_clock(clock) && is_zone(zone)
 }
 
 /// `time`: hours, minutes, seconds, no zone.
@@ -35,26 +57,20 @@ pub fn is_time(text: &str) -> bool {
     is_clock(text)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Precision {
-    Year,
-    Month,
-    Day,
-}
-
-fn day(text: &str) -> Option<Precision> {
+fn date(text: &str) -> Option<Moment> {
     let mut parts = text.split('-');
     let year = digits(parts.next()?, 4).filter(|year| *year > 0)?;
+    let year = i32::try_from(year).ok()?;
     let Some(month) = parts.next() else {
-        return Some(Precision::Year);
+        return Some(Moment::Year(year));
     };
     let month = Month::try_from(u8::try_from(digits(month, 2)?).ok()?).ok()?;
     let Some(day) = parts.next() else {
-        return Some(Precision::Month);
+        return Some(Moment::Month(year, month));
     };
     let day = u8::try_from(digits(day, 2)?).ok()?;
-    Date::from_calendar_date(i32::try_from(year).ok()?, month, day).ok()?;
-    parts.next().is_none().then_some(Precision::Day)
+    let date = Date::from_calendar_date(year, month, day).ok()?;
+    parts.next().is_none().then_some(Moment::Day(date))
 }
 
 /// `hh:mm:ss` with any fraction; a leap second may be written.

@@ -349,7 +349,16 @@ fn comma_separated(results: &str) -> String {
             .any(|first| text.ends_with(first));
         let name = word.chars().next().is_some_and(char::is_alphabetic)
             && !second
-            && !["capillary", "venous", "fL", "manual", "auto", "xULN"].contains(&word)
+            && ![
+                "capillary",
+                "venous",
+                "fL",
+                "manual",
+                "auto",
+                "xULN",
+                "citrate",
+            ]
+            .contains(&word)
             && !word.contains('/');
         if name && !text.is_empty() {
             text.push_str(", ");
@@ -465,14 +474,19 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
         None if rest.contains("xULN") => ("", Some(rest)),
         None => (rest, None),
     };
-    let mut words = rest.split_whitespace();
+    let mut words = rest.split_whitespace().peekable();
     let number = words.next().unwrap_or("");
     let mut unit = String::new();
-    for word in words {
+    while let Some(word) = words.next() {
+        if words.next_if_eq(&"cells").is_some() {
+            measurement.cells_counted = word.parse().ok();
+            continue;
+        }
         match word {
             "manual" => measurement.method = Method::Manual,
             "auto" => measurement.method = Method::Automated,
             "impedance" => measurement.method = Method::Impedance,
+            "citrate" => measurement.problems.push(SpecimenProblem::Citrate),
             "critical" => measurement.interpretation = Some(Interpretation::Critical),
             other => unit.push_str(other),
         }

@@ -1,6 +1,9 @@
 //! M09 Haemophagocytic lymphohistiocytosis (HLH) or macrophage activation.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{
+    evaluate::{Scope, answer},
+    rule::prelude::*,
+};
 
 const HLH: &str = "HLH-2004, Henter 2007";
 const OURS: &str = "project choice";
@@ -20,6 +23,57 @@ static FERRITIN_DAYS: Days = Days(limit("M09.ferritin_days", "7", "1", "d", OURS
 
 const FERRITIN_NOW: Input = Within(Analyte::Ferritin, &FERRITIN_DAYS);
 
+static CYTOPENIAS: Criterion = AtLeast(
+    2,
+    &[
+        Any(&[
+            All(&[AtAge(&NEONATE), Below(HB, &HB_LOW)]),
+            All(&[Younger(&NEONATE), Below(HB, &HB_LOW_NEONATE)]),
+        ]),
+        Below(PLT, &PLT_LOW),
+        Below(ANC, &ANC_LOW),
+    ],
+);
+
+static FAT_OR_FIBRINOGEN: Criterion = Any(&[
+    NotBelow(Input::Of(Analyte::Triglycerides), &TG_HIGH),
+    AtMost(Input::Of(Analyte::Fibrinogen), &FIBRINOGEN_LOW),
+]);
+
+/// The items of HLH-2004.
+static ITEMS: [(&str, Criterion); 8] = [
+    ("fever", Token("fever")),
+    ("splenomegaly", Token("splenomegaly")),
+    ("two low lines", Same(&CYTOPENIAS)),
+    ("triglycerides or fibrinogen", Same(&FAT_OR_FIBRINOGEN)),
+    ("haemophagocytosis", Token("haemophagocytosis")),
+    ("natural killer activity", Token("nk_absent")),
+    ("ferritin", NotBelow(FERRITIN_NOW, &FERRITIN_HLH)),
+    (
+        "soluble CD25",
+        NotBelow(Input::Of(Analyte::SolubleCd25), &SCD25_HIGH),
+    ),
+];
+
+/// How many of the eight items are met, and which are not known.
+pub fn items(context: &Context<'_>) -> String {
+    let of = |asked: Truth| -> Vec<&str> {
+        ITEMS
+            .iter()
+            .filter(|(_, when)| answer(when, context, Scope::PLAIN).truth == asked)
+            .map(|(name, _)| *name)
+            .collect()
+    };
+    let (met, open) = (of(Truth::True), of(Truth::Unknown));
+    let mut text = format!("HLH-2004: {} of 8 items ({})", met.len(), met.join(", "));
+    if !open.is_empty() {
+        text.push_str("; not known: ");
+        text.push_str(&open.join(", "));
+    }
+    text.push('.');
+    text
+}
+
 /// The rule.
 pub static RULE: Rule = Rule {
     id: "M09",
@@ -28,17 +82,7 @@ pub static RULE: Rule = Rule {
     kind: Kind::Mimic,
     sentence: "Low counts with very high ferritin, fever or a large spleen may be a hyper-inflammatory emergency rather than marrow failure.",
     gate: All(&[
-        AtLeast(
-            2,
-            &[
-                Any(&[
-                    All(&[AtAge(&NEONATE), Below(HB, &HB_LOW)]),
-                    All(&[Younger(&NEONATE), Below(HB, &HB_LOW_NEONATE)]),
-                ]),
-                Below(PLT, &PLT_LOW),
-                Below(ANC, &ANC_LOW),
-            ],
-        ),
+        Same(&CYTOPENIAS),
         Any(&[
             Optional(&NotBelow(FERRITIN_NOW, &FERRITIN_HIGH)),
             All(&[
@@ -78,10 +122,7 @@ pub static RULE: Rule = Rule {
             "fat_fibrinogen",
             2,
             "triglycerides >=3.0 mmol/L or fibrinogen <=1.5 g/L",
-            Any(&[
-                NotBelow(Input::Of(Analyte::Triglycerides), &TG_HIGH),
-                AtMost(Input::Of(Analyte::Fibrinogen), &FIBRINOGEN_LOW),
-            ]),
+            Same(&FAT_OR_FIBRINOGEN),
         ),
         line(
             "scd25",

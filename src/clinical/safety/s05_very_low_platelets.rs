@@ -32,8 +32,9 @@ static CLUMPED: Criterion = Custom(&Named {
     evaluate: clumped,
 });
 
+/// A count from citrate is a number like any other.
 fn clumped(context: &Context<'_>) -> Answer {
-    context.specimen.clumped.into()
+    (context.specimen.clumped && context.specimen.urgent(Analyte::Platelets).is_none()).into()
 }
 
 /// The number the analyser gave, although it is not used.

@@ -1,59 +1,18 @@
-//! Dates and times of FHIR, and how precisely they are known.
+//! What the dates of a result say: when it was sampled, and how precisely that is known.
 
-use time::{Date, Month, OffsetDateTime, Time, UtcOffset, format_description::well_known::Rfc3339};
+use time::{Date, OffsetDateTime, Time, UtcOffset};
 
-use super::super::tree::Tree;
-use crate::clinical::time::{BirthDate, Precision, SampleTime};
-
-/// A `date` or `dateTime` as sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Moment {
-    /// With a time of day and an offset.
-    Instant(OffsetDateTime),
-    /// A day.
-    Day(Date),
-    /// A month.
-    Month(i32, Month),
-    /// A year.
-    Year(i32),
-}
-
-/// Reads a `date`, `dateTime` or `instant`.
-pub(super) fn moment(text: &str) -> Option<Moment> {
-    let text = text.trim();
-    if text.contains('T') {
-        return OffsetDateTime::parse(text, &Rfc3339)
-            .ok()
-            .map(Moment::Instant);
-    }
-    let mut parts = text.split('-');
-    let year: i32 = digits(parts.next()?, 4)?;
-    let Some(month) = parts.next() else {
-        return Some(Moment::Year(year));
-    };
-    let month = Month::try_from(u8::try_from(digits(month, 2)?).ok()?).ok()?;
-    let Some(day) = parts.next() else {
-        return Some(Moment::Month(year, month));
-    };
-    let day = u8::try_from(digits(day, 2)?).ok()?;
-    if parts.next().is_some() {
-        return None;
-    }
-    Date::from_calendar_date(year, month, day)
-        .ok()
-        .map(Moment::Day)
-}
-
-fn digits(text: &str, length: usize) -> Option<i32> {
-    if text.len() != length || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
-}
+use crate::{
+    clinical::time::{BirthDate, Precision, SampleTime},
+    fhir::{
+        dates::{self, Moment},
+        tree::Tree,
+    },
+};
 
 /// An instant, for `issued`, `deceasedDateTime` and the like; a day begins at its midnight (UTC).
 pub(super) fn instant(text: &str) -> Option<OffsetDateTime> {
-    match moment(text)? {
+    match dates::moment(text.trim())? {
         Moment::Instant(instant) => Some(instant),
         Moment::Day(day) => Some(midnight(day)),
         Moment::Month(..) | Moment::Year(_) => None,
@@ -62,7 +21,7 @@ pub(super) fn instant(text: &str) -> Option<OffsetDateTime> {
 
 /// A birth date as far as it was sent.
 pub(super) fn birth_date(text: &str) -> Option<BirthDate> {
-    match moment(text)? {
+    match dates::moment(text.trim())? {
         Moment::Instant(instant) => Some(BirthDate::Day(instant.date())),
         Moment::Day(day) => Some(BirthDate::Day(day)),
         Moment::Month(year, month) => Some(BirthDate::Month(year, month)),
@@ -115,7 +74,7 @@ fn period(value: &Tree<'_>) -> Option<When> {
 
 fn sample(text: &str) -> When {
     const DAY: (&str, &str) = ("day-precision", "no time of day; the day is used");
-    match moment(text) {
+    match dates::moment(text.trim()) {
         Some(Moment::Instant(instant)) if instant.time() == Time::MIDNIGHT => When::At(
             SampleTime {
                 instant,

@@ -1,8 +1,11 @@
 //! Dates of findings: FHIR date and dateTime as spans of time.
 
-use time::{Date, Duration, Month, OffsetDateTime, Time, format_description::well_known::Rfc3339};
+use time::{Date, Duration, Month, OffsetDateTime, Time};
 
-use crate::fhir::tree::Tree;
+use crate::fhir::{
+    dates::{self, Moment},
+    tree::Tree,
+};
 
 /// A date as sent, from its first to its last possible instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,45 +21,24 @@ pub(super) struct When {
 impl When {
     /// Reads `YYYY`, `YYYY-MM`, `YYYY-MM-DD` or a full dateTime.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        if text.contains('T') {
-            let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-            return Some(Self::at(instant));
-        }
-        let mut parts = text.split('-');
-        let year: i32 = parts.next().filter(|part| part.len() == 4)?.parse().ok()?;
-        let month = match parts.next() {
-            None => None,
-            Some(part) => Some(Month::try_from(part.parse::<u8>().ok()?).ok()?),
-        };
-        let day = match parts.next() {
-            None => None,
-            Some(part) => Some(part.parse::<u8>().ok()?),
-        };
         let midnight = |date: Date| date.with_time(Time::MIDNIGHT).assume_utc();
-        match (month, day) {
-            (Some(month), Some(day)) => {
-                let date = Date::from_calendar_date(year, month, day).ok()?;
-                Some(Self::at(midnight(date)))
+        let span = |first: Date, last: Date| Self {
+            first: midnight(first),
+            last: midnight(last),
+            to_the_day: false,
+        };
+        let day = |year, month, day| Date::from_calendar_date(year, month, day).ok();
+        Some(match dates::moment(text)? {
+            Moment::Instant(instant) => Self::at(instant),
+            Moment::Day(date) => Self::at(midnight(date)),
+            Moment::Month(year, month) => {
+                span(day(year, month, 1)?, day(year, month, month.length(year))?)
             }
-            (Some(month), None) => {
-                let first = Date::from_calendar_date(year, month, 1).ok()?;
-                let last = Date::from_calendar_date(year, month, month.length(year)).ok()?;
-                Some(Self {
-                    first: midnight(first),
-                    last: midnight(last),
-                    to_the_day: false,
-                })
-            }
-            (None, _) => {
-                let first = Date::from_calendar_date(year, Month::January, 1).ok()?;
-                let last = Date::from_calendar_date(year, Month::December, 31).ok()?;
-                Some(Self {
-                    first: midnight(first),
-                    last: midnight(last),
-                    to_the_day: false,
-                })
-            }
-        }
+            Moment::Year(year) => span(
+                day(year, Month::January, 1)?,
+                day(year, Month::December, 31)?,
+            ),
+        })
     }
 
     fn at(instant: OffsetDateTime) -> Self {
