@@ -1175,7 +1175,8 @@ pub fn doubts(timeline: &Timeline, record: &Record, wanted: impl Fn(usize) -> bo
     doubts
 }
 
-fn doubt_of(measurement: &Measurement, used: bool, word: &'static str, text: &str) -> Doubt {
+/// A doubt about a measurement.
+pub fn doubt_of(measurement: &Measurement, used: bool, word: &'static str, text: &str) -> Doubt {
     Doubt {
         source: measurement.source.clone(),
         analyte: measurement.analyte,
