@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{
     analyte::Analyte,
     assessment::{
-        Assessment, Candidate, Decision, EvidenceLine, Family, Finding, IndexSpecimen,
+        Assessment, Candidate, Decision, EvidenceLine, Family, Finding, IndexSpecimen, Lineage,
         LineageResult, Output, RuleFinding, TraceStep, Urgency, Value, Verdict,
     },
     candidates::{self, Weighed},
@@ -15,6 +15,7 @@ use super::{
     cycle,
     evaluate::{Scope, answer},
     explain,
+    grade::{self, Line},
     judge::{self, Hit, Judgement, Question},
     life_cycle,
     limits::{
@@ -24,7 +25,7 @@ use super::{
     mimics, patterns, quality,
     rule::{Level, Watch},
     safety,
-    timeline::{Draw, Timeline},
+    timeline::{Draw, Interpretation, Timeline},
     truth::Truth,
     wording,
 };
@@ -253,13 +254,30 @@ fn lineages(context: &Context<'_>) -> Vec<LineageResult> {
                     wording::reported(reading, context.specimen, context.timeline())
                 }),
                 limit: line.limit,
-                note: line.note.clone().or_else(|| {
-                    line.borrowed_days
-                        .map(|days| format!("from a specimen {days} d older"))
-                }),
+                note: line_note(lineage, line, context),
             }
         })
         .collect()
+}
+
+fn line_note(lineage: Lineage, line: &Line, context: &Context<'_>) -> Option<String> {
+    let borrowed = || {
+        line.borrowed_days
+            .map(|days| format!("from a specimen {days} d older"))
+    };
+    let note = line.note.clone().or_else(borrowed);
+    // Two scales give different words for one number: the second one only where it is used.
+    let trial = context
+        .token("chemo_42")
+        .truth
+        .is_true()
+        .then(|| grade::ctcae(lineage, line, context.tuning()))
+        .flatten()
+        .map(|grade| format!("CTCAE v5.0 grade {grade}"));
+    match (note, trial) {
+        (Some(note), Some(trial)) => Some(format!("{note}; {trial}")),
+        (note, trial) => note.or(trial),
+    }
 }
 
 fn finding(hit: &Hit, context: &Context<'_>, scope: Scope) -> RuleFinding {
@@ -663,7 +681,7 @@ fn first_look(judgement: &Judgement<'_>, listed: &[&Weighed]) -> Vec<String> {
 
 fn doubts(context: &Context<'_>) -> Vec<super::assessment::Doubt> {
     let index = context.specimen.at.instant;
-    quality::doubts(context.timeline(), &context.case.record, |position| {
+    let mut doubts = quality::doubts(context.timeline(), &context.case.record, |position| {
         context
             .timeline()
             .measurements
@@ -674,7 +692,22 @@ fn doubts(context: &Context<'_>) -> Vec<super::assessment::Doubt> {
                     age <= time::Duration::days(7)
                 })
             })
-    })
+    });
+    // The sender calls high what lies below our limit; the number stands.
+    doubts.extend(context.lines.iter().filter_map(|line| {
+        let measurement = context.measurement(line.reading.as_ref()?)?;
+        let differs =
+            line.low.is_true() && measurement.interpretation == Some(Interpretation::High);
+        differs.then(|| {
+            quality::doubt_of(
+                measurement,
+                true,
+                "interpretation-differs",
+                "Flagged high by the sender, and below the limit used here: used as sent.",
+            )
+        })
+    }));
+    doubts
 }
 
 fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
@@ -726,7 +759,7 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
     {
         notes.push("Hb not adjusted for altitude or smoking (not received).".to_owned());
     }
-    if super::grade::pregnancy_conflicts(timeline, context.ages.as_ref(), context.tuning())
+    if grade::pregnancy_conflicts(timeline, context.ages.as_ref(), context.tuning())
         && !timeline.pregnancies.is_empty()
     {
         notes.push("A recorded pregnancy does not fit sex or age: not used.".to_owned());

@@ -47,9 +47,46 @@ static SECOND_TRIMESTER: Limit =
 static THIRD_TRIMESTER: Limit =
     Limit::new("pregnancy.trimester3", "196", "1", "d", "WHO 2024", High);
 
+macro_rules! ctcae {
+    ($id:literal, $value:literal, $step:literal, $unit:literal) => {
+        Limit::new($id, $value, $step, $unit, "CTCAE v5.0", High)
+    };
+}
+
+/// Upper ends of grades 2, 3 and 4 of CTCAE; grade 4 of anaemia is not a number.
+static CTCAE_HB: [Limit; 2] = [
+    ctcae!("ctcae.hb2", "100", "1", "g/L"),
+    ctcae!("ctcae.hb3", "80", "1", "g/L"),
+];
+static CTCAE_ANC: [Limit; 3] = [
+    ctcae!("ctcae.anc2", "1.5", "0.01", "10*9/L"),
+    ctcae!("ctcae.anc3", "1.0", "0.01", "10*9/L"),
+    ctcae!("ctcae.anc4", "0.5", "0.01", "10*9/L"),
+];
+static CTCAE_PLT: [Limit; 3] = [
+    ctcae!("ctcae.plt2", "75", "1", "10*9/L"),
+    ctcae!("ctcae.plt3", "50", "1", "10*9/L"),
+    ctcae!("ctcae.plt4", "25", "1", "10*9/L"),
+];
+
+/// The CTCAE grade of a line that is low, where its value decides one (3.1, side by side).
+pub fn ctcae(lineage: Lineage, line: &Line, tuning: &Tuning) -> Option<usize> {
+    let value = line.reading.as_ref()?.interval;
+    let bounds: &[Limit] = match lineage {
+        Lineage::Erythroid => &CTCAE_HB,
+        Lineage::Neutrophil => &CTCAE_ANC,
+        Lineage::Platelet => &CTCAE_PLT,
+    };
+    let below = |limit: &Limit| value.is_below(tuning.value(limit));
+    if !line.low.is_true() || bounds.iter().any(|limit| below(limit).is_unknown()) {
+        return None;
+    }
+    Some(1 + bounds.iter().filter(|limit| below(limit).is_true()).count())
+}
+
 /// Limits of this module.
 pub fn limits() -> Vec<&'static Limit> {
-    vec![
+    let mut all = vec![
         &RBC_WINDOW,
         &PLT_WINDOW,
         &GCSF_WINDOW,
@@ -59,7 +96,9 @@ pub fn limits() -> Vec<&'static Limit> {
         &PREGNANT_TO,
         &SECOND_TRIMESTER,
         &THIRD_TRIMESTER,
-    ]
+    ];
+    all.extend(CTCAE_HB.iter().chain(&CTCAE_ANC).chain(&CTCAE_PLT));
+    all
 }
 
 /// A limit in days as a duration.

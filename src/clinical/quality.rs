@@ -394,7 +394,6 @@ impl Judge<'_> {
             .find_map(|position| self.measurement(position)?.value?.as_exact())
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per problem of a specimen")]
     /// DQ-08, DQ-11: what is wrong with the specimen itself; DQ-03: suspect haemoglobin.
     fn problems(&mut self, specimen: &mut Specimen) {
         let mut problems: Vec<SpecimenProblem> = specimen
@@ -493,10 +492,7 @@ impl Judge<'_> {
                 Analyte::IpfAbsolute,
             ],
         ) {
-            if !self
-                .measurement(position)
-                .is_some_and(|found| specimen::of_citrate(found))
-            {
+            if !self.measurement(position).is_some_and(specimen::of_citrate) {
                 self.refuse(
                     position,
                     "clumped",
@@ -1179,7 +1175,8 @@ pub fn doubts(timeline: &Timeline, record: &Record, wanted: impl Fn(usize) -> bo
     doubts
 }
 
-fn doubt_of(measurement: &Measurement, used: bool, word: &'static str, text: &str) -> Doubt {
+/// A doubt about a measurement.
+pub fn doubt_of(measurement: &Measurement, used: bool, word: &'static str, text: &str) -> Doubt {
     Doubt {
         source: measurement.source.clone(),
         analyte: measurement.analyte,

@@ -487,6 +487,7 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
             "auto" => measurement.method = Method::Automated,
             "impedance" => measurement.method = Method::Impedance,
             "citrate" => measurement.problems.push(SpecimenProblem::Citrate),
+            "high" => measurement.interpretation = Some(Interpretation::High),
             "critical" => measurement.interpretation = Some(Interpretation::Critical),
             other => unit.push_str(other),
         }

@@ -1,6 +1,6 @@
 //! D01 Aplastic anaemia.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{mimics::DEFICIENCY, rule::prelude::*};
 
 const CAMITTA: &str = "Camitta 1976/1979; IAASG 1987; BSH adult AA guideline 2024";
 const OURS: &str = "project choice";
@@ -29,33 +29,6 @@ static OLD: Limit = limit("D01.old", "70", "1", "a", OURS, Low);
 static CLONE: Limit = limit("D01.pnh_clone", "0.1", "0.01", "%", OURS, Medium);
 static LYMPHOCYTES: Limit = limit("D01.lymphocytes", "60", "0.1", "%", OURS, Low);
 static LYMPHOCYTES_ANC: Limit = limit("D01.lymphocytes_anc", "1.0", "0.01", "10*9/L", OURS, Low);
-static B12_LIMIT: Limit = limit(
-    "D01.b12",
-    "148",
-    "1",
-    "pmol/L",
-    "BSH cobalamin/folate 2014",
-    Medium,
-)
-.or(&[in_unit("pg/mL", "200"), in_unit("ng/L", "200")]);
-static FOLATE_LIMIT: Limit = limit(
-    "D01.folate",
-    "7",
-    "0.1",
-    "nmol/L",
-    "BSH cobalamin/folate 2014",
-    High,
-)
-.or(&[in_unit("ng/mL", "3"), in_unit("ug/L", "3")]);
-static COPPER_LIMIT: Limit = limit(
-    "D01.copper",
-    "10",
-    "0.1",
-    "umol/L",
-    "Gregg, Blood 2002",
-    Medium,
-)
-.or(&[in_unit("ug/dL", "64")]);
 static NRBC_LIMIT: Limit = limit("D01.nrbc", "1", "0.1", "/100{WBCs}", OURS, Low);
 static NRBC_AGE: Limit = limit("D01.nrbc_age", "28", "1", "d", OURS, Low);
 static RESPONDING: Limit = limit("D01.arc_responding", "100", "1", "10*9/L", OURS, Low);
@@ -173,11 +146,7 @@ pub static RULE: Rule = Rule {
             "deficiency",
             -4,
             "B12 <148 pmol/L, folate <7 nmol/L or copper <10 umol/L",
-            Any(&[
-                Below(B12, &B12_LIMIT),
-                Below(FOLATE, &FOLATE_LIMIT),
-                Below(COPPER, &COPPER_LIMIT),
-            ]),
+            Same(&DEFICIENCY),
         ),
         line(
             "microcytic",

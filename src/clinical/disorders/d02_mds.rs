@@ -1,6 +1,12 @@
 //! D02 Myelodysplastic neoplasm.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{
+    mimics::{
+        DEFICIENCY,
+        m04_b12_folate::{B12_LOW, FOLATE_LOW},
+    },
+    rule::prelude::*,
+};
 
 const WHO: &str = "WHO 5th edition (Leukemia 2022) and ICC 2022 (Blood 2022)";
 const VALENT: &str = "Valent, Oncotarget 2017";
@@ -21,19 +27,6 @@ static MCV_LOW: Limit = limit("D02.mcv_low", "80", "0.1", "fL", OURS, Medium);
 static RDW_HIGH: Limit = limit("D02.rdw", "15", "0.1", "%", OURS, Low);
 static RING: Limit = limit("D02.ring", "15", "1", "%", WHO, High);
 static RING_SF3B1: Limit = limit("D02.ring_sf3b1", "5", "1", "%", WHO, High);
-static B12_LIMIT: Limit = limit("D02.b12", "148", "1", "pmol/L", "BSH 2014", Medium)
-    .or(&[in_unit("pg/mL", "200"), in_unit("ng/L", "200")]);
-static FOLATE_LIMIT: Limit = limit("D02.folate", "7", "0.1", "nmol/L", "BSH 2014", High)
-    .or(&[in_unit("ng/mL", "3"), in_unit("ug/L", "3")]);
-static COPPER_LIMIT: Limit = limit(
-    "D02.copper",
-    "10",
-    "0.1",
-    "umol/L",
-    "Gregg, Blood 2002",
-    Medium,
-)
-.or(&[in_unit("ug/dL", "64")]);
 static EGFR_LIMIT: Limit = limit("D02.egfr", "45", "1", "mL/min/{1.73_m2}", OURS, Low);
 static CRP_LIMIT: Limit = limit("D02.crp", "10", "1", "mg/L", OURS, Low);
 
@@ -137,17 +130,13 @@ pub static RULE: Rule = Rule {
             "vitamins",
             1,
             "B12 >=148 pmol/L and folate >=7 nmol/L",
-            All(&[NotBelow(B12, &B12_LIMIT), NotBelow(FOLATE, &FOLATE_LIMIT)]),
+            All(&[NotBelow(B12, &B12_LOW), NotBelow(FOLATE, &FOLATE_LOW)]),
         ),
         line(
             "deficiency",
             -4,
             "B12, folate or copper deficiency",
-            Any(&[
-                Below(B12, &B12_LIMIT),
-                Below(FOLATE, &FOLATE_LIMIT),
-                Below(COPPER, &COPPER_LIMIT),
-            ]),
+            Same(&DEFICIENCY),
         ),
         line("kidney", -2, "eGFR <45", Below(EGFR, &EGFR_LIMIT)),
         line("inflammation", -1, "CRP >10 mg/L", Above(CRP, &CRP_LIMIT)),

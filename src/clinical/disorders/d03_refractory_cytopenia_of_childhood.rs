@@ -1,21 +1,14 @@
 //! D03 Refractory cytopenia of childhood (childhood MDS with low blasts).
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{mimics::DEFICIENCY, rule::prelude::*};
 
 const WHO: &str = "WHO 2008-2017 RCC; WHO 2022; ICC 2022; the 60 d are a project choice";
-const BSH: &str = "BSH cobalamin/folate 2014";
 const OURS: &str = "project choice";
 static CHILD: Limit = limit("D03.age", "18", "1", "a", WHO, High);
 static PERSISTENT: Limit = limit("D03.persistent", "60", "1", "d", OURS, Low);
 static BLASTS_HIGH: Limit = limit("D03.blasts", "2", "0.1", "%", WHO, High);
 static MARROW_BLASTS_HIGH: Limit = limit("D03.marrow_blasts", "5", "1", "%", WHO, High);
 static FERRITIN_LOW: Limit = limit("D03.ferritin", "15", "1", "ug/L", OURS, Medium);
-static B12_LOW: Limit = limit("D03.b12", "148", "1", "pmol/L", BSH, Medium)
-    .or(&[in_unit("pg/mL", "200"), in_unit("ng/L", "200")]);
-static FOLATE_LOW: Limit = limit("D03.folate", "7", "0.1", "nmol/L", BSH, High)
-    .or(&[in_unit("ng/mL", "3"), in_unit("ug/L", "3")]);
-static COPPER_LOW: Limit =
-    limit("D03.copper", "10", "0.1", "umol/L", OURS, Medium).or(&[in_unit("ug/dL", "64")]);
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -64,11 +57,7 @@ pub static RULE: Rule = Rule {
             "deficiency",
             -4,
             "B12, folate or copper deficiency",
-            Any(&[
-                Below(B12, &B12_LOW),
-                Below(FOLATE, &FOLATE_LOW),
-                Below(COPPER, &COPPER_LOW),
-            ]),
+            Same(&DEFICIENCY),
         ),
         line(
             "iron",

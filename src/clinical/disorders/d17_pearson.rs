@@ -1,6 +1,6 @@
 //! D17 Pearson marrow-pancreas syndrome.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{mimics::m05_copper::COPPER_LOW, rule::prelude::*};
 
 const REVIEW: &str = "Front Genet 2022, review of 139 cases; the lactate limit is a project choice";
 const OURS: &str = "project choice";
@@ -11,8 +11,6 @@ static ELASTASE_LOW: Limit = limit("D17.elastase", "200", "1", "ug/g", OURS, Med
 static MCV_HIGH: Limit = limit("D17.mcv", "100", "0.1", "fL", OURS, Low);
 static MCV_FROM: Limit = limit("D17.mcv_from", "61", "1", "d", OURS, Low);
 static MCV_TO: Limit = limit("D17.mcv_to", "1", "1", "a", OURS, Low);
-static COPPER_LOW: Limit =
-    limit("D17.copper", "10", "0.1", "umol/L", OURS, Medium).or(&[in_unit("ug/dL", "64")]);
 
 /// The rule.
 pub static RULE: Rule = Rule {

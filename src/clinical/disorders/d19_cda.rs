@@ -1,18 +1,16 @@
 //! D19 Congenital dyserythropoietic anaemia.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{
+    mimics::m04_b12_folate::{B12_LOW, FOLATE_LOW},
+    rule::prelude::*,
+};
 
 const IOLASCON: &str = "Iolascon, Blood 2020";
-const BSH: &str = "BSH cobalamin/folate 2014";
 const OURS: &str = "project choice";
 static BILI_HIGH: Limit = limit("D19.bili", "20", "1", "umol/L", OURS, Low);
 static HAPTO_LOW: Limit = limit("D19.hapto", "0.3", "0.01", "g/L", OURS, Medium);
 static ULN: Limit = limit("D19.uln", "1", "0.1", "1", OURS, Medium);
 static TSAT_HIGH: Limit = limit("D19.tsat", "45", "1", "%", OURS, Medium);
-static B12_LOW: Limit = limit("D19.b12", "148", "1", "pmol/L", BSH, Medium)
-    .or(&[in_unit("pg/mL", "200"), in_unit("ng/L", "200")]);
-static FOLATE_LOW: Limit = limit("D19.folate", "7", "0.1", "nmol/L", BSH, High)
-    .or(&[in_unit("ng/mL", "3"), in_unit("ug/L", "3")]);
 
 const INDIRECT_BILIRUBIN: Input = Input::Of(Analyte::BilirubinIndirect);
 

@@ -1,6 +1,6 @@
 //! D20 Sideroblastic anaemia.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{mimics::m05_copper::COPPER_LOW, rule::prelude::*};
 
 const WHO: &str = "WHO/ICC 2022 (15 %, or 5 % with SF3B1); the iron limits are project choices";
 const OURS: &str = "project choice";
@@ -8,8 +8,6 @@ static RING: Limit = limit("D20.ring", "15", "1", "%", WHO, High);
 static TSAT_HIGH: Limit = limit("D20.tsat", "45", "1", "%", OURS, Medium);
 static FERRITIN_HIGH: Limit = limit("D20.ferritin", "300", "1", "ug/L", OURS, Medium);
 static RDW_HIGH: Limit = limit("D20.rdw", "15", "0.1", "%", OURS, Low);
-static COPPER_LOW: Limit =
-    limit("D20.copper", "10", "0.1", "umol/L", OURS, Medium).or(&[in_unit("ug/dL", "64")]);
 static OLDER: Limit = limit("D20.older", "60", "1", "a", OURS, Low);
 static MCV_HIGH: Limit = limit("D20.mcv", "100", "0.1", "fL", OURS, Low);
 static FERRITIN_LOW: Limit = limit("D20.ferritin_low", "30", "1", "ug/L", OURS, Medium);

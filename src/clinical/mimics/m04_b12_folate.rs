@@ -1,21 +1,21 @@
 //! M04 Vitamin B12 or folate deficiency.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{patterns::VERY_LOW, rule::prelude::*};
 
 const BSH: &str = "BSH cobalamin/folate 2014; NICE NG239 2024; Blood 2014;124:1844";
 const OURS: &str = "project choice";
-static B12_LOW: Limit = limit("M04.b12", "148", "1", "pmol/L", BSH, Medium)
+/// B12 below this is a lack.
+pub static B12_LOW: Limit = limit("M04.b12", "148", "1", "pmol/L", BSH, Medium)
     .or(&[in_unit("pg/mL", "200"), in_unit("ng/L", "200")]);
 static B12_VERY_LOW: Limit = limit("M04.b12_deficient", "133", "1", "pmol/L", BSH, High)
     .or(&[in_unit("pg/mL", "180"), in_unit("ng/L", "180")]);
 static B12_BORDERLINE: Limit = limit("M04.b12_borderline", "221", "1", "pmol/L", BSH, Medium)
     .or(&[in_unit("pg/mL", "300"), in_unit("ng/L", "300")]);
-static FOLATE_LOW: Limit = limit("M04.folate", "7", "0.1", "nmol/L", BSH, High)
+/// Folate below this is a lack.
+pub static FOLATE_LOW: Limit = limit("M04.folate", "7", "0.1", "nmol/L", BSH, High)
     .or(&[in_unit("ng/mL", "3"), in_unit("ug/L", "3")]);
 static MCV_VERY_HIGH: Limit = limit("M04.mcv", "115", "0.1", "fL", OURS, Low);
 static LDH_HIGH: Limit = limit("M04.ldh", "1.5", "0.1", "1", OURS, Low);
-static ANC_LOW: Limit = limit("M04.urgent_anc", "0.5", "0.01", "10*9/L", OURS, Medium);
-static PLT_LOW: Limit = limit("M04.urgent_plt", "20", "1", "10*9/L", OURS, Medium);
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -104,17 +104,7 @@ pub static RULE: Rule = Rule {
     suffixes: &[],
     remarks: &[],
     if_missing: "MCV above the limit and B12 not sent: indeterminate.",
-    urgency: &[
-        (
-            U3,
-            Any(&[
-                Graded(Erythroid, Grade::Severe),
-                Below(ANC, &ANC_LOW),
-                Below(PLT, &PLT_LOW),
-            ]),
-        ),
-        (U2, Always),
-    ],
+    urgency: &[(U3, Same(&VERY_LOW)), (U2, Always)],
     next: "B12, methylmalonic acid and homocysteine or holotranscobalamin, folate, intrinsic factor antibodies; discuss replacement before a marrow examination unless blasts are seen; repeat CBC 1-2 weeks after replacement (reticulocytes rise on days 5-7).",
     source: BSH,
     confidence: High,

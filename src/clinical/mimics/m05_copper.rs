@@ -1,15 +1,14 @@
 //! M05 Copper deficiency or zinc excess.
 
-use crate::clinical::rule::prelude::*;
+use crate::clinical::{patterns::VERY_LOW, rule::prelude::*};
 
 const GREGG: &str = "Gregg, Blood 2002;100:1493; Blood 2019;133:883";
 const OURS: &str = "project choice";
-static COPPER_LOW: Limit =
+/// Copper below this is a lack.
+pub static COPPER_LOW: Limit =
     limit("M05.copper", "10", "0.1", "umol/L", GREGG, Medium).or(&[in_unit("ug/dL", "64")]);
 static COPPER_VERY_LOW: Limit =
     limit("M05.copper_very_low", "5", "0.1", "umol/L", OURS, Low).or(&[in_unit("ug/dL", "32")]);
-static ANC_LOW: Limit = limit("M05.urgent_anc", "0.5", "0.01", "10*9/L", OURS, Medium);
-static PLT_LOW: Limit = limit("M05.urgent_plt", "20", "1", "10*9/L", OURS, Medium);
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -68,17 +67,7 @@ pub static RULE: Rule = Rule {
     suffixes: &[],
     remarks: &[],
     if_missing: "Copper not sent with a risk factor: indeterminate.",
-    urgency: &[
-        (
-            U3,
-            Any(&[
-                Graded(Erythroid, Grade::Severe),
-                Below(ANC, &ANC_LOW),
-                Below(PLT, &PLT_LOW),
-            ]),
-        ),
-        (U2, Always),
-    ],
+    urgency: &[(U3, Same(&VERY_LOW)), (U2, Always)],
     next: "Serum copper, caeruloplasmin, zinc, CRP; neurological examination; discuss stopping zinc and replacing copper; CBC again at 4-6 weeks before a marrow label.",
     source: GREGG,
     confidence: High,

@@ -2,8 +2,9 @@
 
 use crate::clinical::rule::prelude::*;
 
+use super::m04_b12_folate::B12_LOW;
+
 const ISTH: &str = "ISTH 2020 TTP; PLASMIC 2017";
-const BSH: &str = "BSH cobalamin/folate 2014";
 const OURS: &str = "project choice";
 static PLT_LOW: Limit = limit("M10.plt", "100", "1", "10*9/L", ISTH, High);
 static LDH_HIGH: Limit = limit("M10.ldh", "1.5", "0.1", "1", OURS, Medium);
@@ -14,8 +15,6 @@ static PLT_VERY_LOW: Limit = limit("M10.plt_very_low", "30", "1", "10*9/L", ISTH
 static ADAMTS_LOW: Limit = limit("M10.adamts13", "10", "1", "%", ISTH, High);
 static CHILD: Limit = limit("M10.child", "18", "1", "a", OURS, Medium);
 static MCV_HIGH: Limit = limit("M10.mcv", "105", "0.1", "fL", OURS, Low);
-static B12_LOW: Limit = limit("M10.b12", "148", "1", "pmol/L", BSH, Medium)
-    .or(&[in_unit("pg/mL", "200"), in_unit("ng/L", "200")]);
 static CLONE: Limit = limit("M10.pnh", "10", "0.1", "%", OURS, Low);
 
 /// Signs of microangiopathy while neither film nor LDH was sent.

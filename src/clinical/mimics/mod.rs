@@ -20,7 +20,14 @@ pub mod m17_vexas;
 pub mod m18_haemolysis_or_bleeding;
 pub mod m19_neonatal;
 
-use super::rule::Rule;
+use super::rule::prelude::*;
+
+/// A lack of B12, folate or copper, which can imitate a marrow failure.
+pub static DEFICIENCY: Criterion = Any(&[
+    Below(B12, &m04_b12_folate::B12_LOW),
+    Below(FOLATE, &m04_b12_folate::FOLATE_LOW),
+    Below(COPPER, &m05_copper::COPPER_LOW),
+]);
 
 /// All, in the order of their ids.
 pub static ALL: &[&Rule] = &[
