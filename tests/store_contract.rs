@@ -495,6 +495,30 @@ mod contract {
         assert_eq!(timeline(&store, "p2").await, ["93 Final"]);
     }
 
+    pub(super) async fn a_new_id_may_be_given_twice_in_one_submission(engine: &dyn Engine) {
+        let store = engine.open();
+        let put = |name: &str, value| {
+            let mut one = hb(name, value);
+            one.put_id = Some("x".to_owned());
+            one
+        };
+        // The same result, another result, and another patient's.
+        let receipt = sending("a")
+            .of(&["p1"], vec![put("1", 90), put("1", 91), put("2", 150)])
+            .of(&["p2"], vec![put("3", 92)])
+            .receipt(&store)
+            .await;
+        assert_eq!(receipt.matches("id: \"x\"").count(), 4, "{receipt}");
+        let held = store
+            .read_sent("default", "lab", "Observation", "x", None)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(held.body["value"], json!(92), "the last one stands");
+        assert_eq!(timeline(&store, "p1").await, ["150 Final", "91 Final"]);
+        assert_eq!(timeline(&store, "p2").await, ["92 Final"]);
+    }
+
     pub(super) async fn a_component_that_is_gone_is_not_used(engine: &dyn Engine) {
         let store = engine.open();
         let panel = |body: &str, values: &[(&str, i64)]| {
@@ -1123,6 +1147,7 @@ every_engine!(
     older_results_are_ignored,
     what_is_withdrawn_is_seen_as_withdrawn,
     an_id_given_by_put_is_known_and_may_change_patients,
+    a_new_id_may_be_given_twice_in_one_submission,
     a_component_that_is_gone_is_not_used,
     a_result_may_come_twice_in_one_submission,
     receipts_are_forgotten_in_their_time,

@@ -4,7 +4,10 @@
 //! [`commit`] writes if nothing that was read has changed, and otherwise prepares once more where
 //! nobody else can write.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use rusqlite::{Connection, params};
 
@@ -398,6 +401,7 @@ fn write(
         return Ok(Written::Stale);
     };
     let now = codec::millis(incoming.received_at);
+    let mut given = BTreeSet::new();
     for patient in &plan.patients {
         let seen = rows::put_patient(
             connection,
@@ -411,7 +415,7 @@ fn write(
             return Ok(Written::Stale);
         }
         write_timeline(connection, incoming, patient, inbox)?;
-        if !write_aliases(connection, incoming, patient)? {
+        if !write_aliases(connection, incoming, patient, &mut given)? {
             return Ok(Written::Stale);
         }
         for finding in &patient.findings {
@@ -522,14 +526,22 @@ fn write_timeline(
     Ok(())
 }
 
-/// `false`: an id was given to something else meanwhile.
-fn write_aliases(connection: &Connection, incoming: &Incoming, plan: &PatientPlan) -> Result<bool> {
+/// `false`: an id was given to something else meanwhile. `given`: by this submission itself, which
+/// may have the same new id twice; the last one stands.
+fn write_aliases<'a>(
+    connection: &Connection,
+    incoming: &Incoming,
+    plan: &'a PatientPlan,
+    given: &mut BTreeSet<(&'a str, &'a str)>,
+) -> Result<bool> {
     const ALIAS: &str = "INSERT OR REPLACE INTO observation_alias (tenant, client, kind, \
          client_id, patient_id, l3_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let (tenant, client) = (incoming.tenant.as_ref(), incoming.client.as_ref());
     for alias in &plan.aliases {
-        let stands = sent_id(connection, tenant, client, &alias.kind, &alias.client_id)?;
-        if stands != alias.seen {
+        let first = given.insert((&alias.kind, &alias.client_id));
+        if first
+            && sent_id(connection, tenant, client, &alias.kind, &alias.client_id)? != alias.seen
+        {
             return Ok(false);
         }
         execute(
