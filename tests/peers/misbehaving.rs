@@ -95,6 +95,8 @@ pub(crate) struct Truth {
     pub(crate) requests: Vec<Request>,
     /// How many patients carry an identifier; 1 unless it says otherwise.
     pub(crate) patients: Option<usize>,
+    /// Writes that showed an older revision of ours than what they were written over.
+    pub(crate) set_back: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -372,6 +374,10 @@ impl Truth {
             return status(412);
         }
         let version = known.unwrap_or(0) + 1;
+        let before = self.resources.get(place).map(|(_, held)| revision(held));
+        if before.is_some_and(|before| revision(body) < before) {
+            self.set_back.push(place.to_owned());
+        }
         self.resources
             .insert(place.to_owned(), (version, body.clone()));
         self.writes.push(place.to_owned());
@@ -453,6 +459,14 @@ impl Truth {
             .collect();
         json!({"resourceType": "Bundle", "type": "searchset", "entry": entries})
     }
+}
+
+/// Our revision, as `meta.source` shows it.
+fn revision(resource: &Value) -> u64 {
+    resource["meta"]["source"]
+        .as_str()
+        .and_then(|source| source.rsplit('/').next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn metadata(promise: Promise) -> Value {

@@ -727,6 +727,13 @@ pub(super) fn close_if_empty(connection: &Connection, id: i64, now: i64) -> Resu
 /// Receipts whose time is over, at most so many; how many it were.
 pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
     const ATTEMPTS: i64 = 30 * 24 * 3_600_000;
+    let done = execute(
+        connection,
+        "DELETE FROM inbox WHERE id IN \
+         (SELECT id FROM inbox WHERE receipt IS NOT NULL AND expires_at <= ?1 LIMIT 500) \
+         AND NOT EXISTS (SELECT 1 FROM inbox_patient WHERE inbox_patient.inbox_id = inbox.id)",
+        params![now],
+    )?;
     let receipts = execute(
         connection,
         "UPDATE inbox SET receipt = NULL, idem_key = NULL, content_hash = NULL, \
@@ -740,5 +747,5 @@ pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
          (SELECT id FROM delivery_attempt WHERE ended_at < ?1 LIMIT 500)",
         params![now - ATTEMPTS],
     )?;
-    Ok(receipts + attempts)
+    Ok(done + receipts + attempts)
 }
