@@ -2,8 +2,10 @@
 #![allow(
     dead_code,
     clippy::allow_attributes,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
     reason = "shared by several tests, of which none uses everything"
 )]
@@ -158,6 +160,11 @@ pub(crate) fn skipped(test: &str, what: &str) -> bool {
     );
     eprintln!("skipped: {test} ({what} is missing)");
     true
+}
+
+/// Whether nothing is forbidden to us.
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
 /// A program on the path.
