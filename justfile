@@ -40,6 +40,11 @@ snapshots:
 bench:
     cargo bench --bench durable_door
 
+# The promises about disks, files and copies with their full figures.
+prove:
+    MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
+        cargo test --test operator -- --nocapture
+
 # Which numbers of the model can move one step without a row of the case tables noticing.
 limits:
     MARROWFLAG_LIMITS= cargo test --test limits -- --nocapture

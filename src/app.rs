@@ -28,9 +28,11 @@ use crate::{
     http::{self, Clients, Clock, Door},
     intake::{self, Intake},
     store::{
-        OpenError, Store, StoreError,
+        Fatal, OpenError, Store, StoreError,
         cards::CardStore,
+        lease::PatientId,
         postgres::{self, Postgres},
+        removal::{CountedFrom, Retention},
         sqlite::{self, Sqlite},
         submission::OutboxTarget,
     },
@@ -42,6 +44,11 @@ const TARGET: &str = "default";
 const NOTICE: Duration = Duration::from_secs(5);
 /// Time for requests that are being worked on.
 const FINISH: Duration = Duration::from_secs(10);
+/// How often receipts are looked through, and how often everything else.
+const HOUSE: Duration = Duration::from_mins(1);
+const ROUND: Duration = Duration::from_hours(24);
+/// Between two pieces of removing: others write too.
+const BREATH: Duration = Duration::from_millis(20);
 /// Time for deliveries that are on their way.
 const LAND: Duration = Duration::from_secs(15);
 
@@ -220,6 +227,7 @@ impl App {
             door,
             draining,
         } = self;
+        let clock = Arc::clone(&door.clock);
         let server = match server(listener, Door::new(door), &settings.limits) {
             Ok(server) => server,
             Err(error) => {
@@ -231,6 +239,12 @@ impl App {
         let mut serving = tokio::spawn(server);
         let landing = CancellationToken::new();
         let delivering = courier.map(|courier| tokio::spawn(courier.run(landing.clone())));
+        let house = tokio::spawn(keep_house(
+            Arc::clone(&store),
+            clock,
+            retention(&settings),
+            draining.clone(),
+        ));
         let mut failure = store.failure();
 
         let exit = tokio::select! {
@@ -241,7 +255,10 @@ impl App {
             }
             Ok(failed) = failure.wait_for(Option::is_some) => {
                 tracing::error!(failure = ?*failed, "the store failed: nothing more may be acknowledged");
-                Exit::Io
+                match *failed {
+                    Some(Fatal::Corrupt) => Exit::Data,
+                    Some(Fatal::Io) | None => Exit::Io,
+                }
             }
         };
         tracing::info!("stopping");
@@ -258,6 +275,8 @@ impl App {
                 "a delivery is still on its way; it will be looked at again after the next start"
             );
         }
+        // It stops between two pieces of work.
+        let _ = house.await;
         if let Err(error) = store.close().await {
             tracing::error!(%error, "the store did not close");
             return if exit == Exit::Done { Exit::Io } else { exit };
@@ -265,6 +284,69 @@ impl App {
         tracing::info!("stopped");
         exit
     }
+}
+
+/// How long what is kept.
+fn retention(settings: &Serve) -> Retention {
+    Retention {
+        timeline: time::Duration::days(i64::from(settings.retention)),
+        counted_from: match settings.as_of {
+            AsOf::Received => CountedFrom::Clock,
+            AsOf::Sampled => CountedFrom::NewestAssessment,
+        },
+        findings: time::Duration::days(i64::from(settings.findings_retention) * 365),
+    }
+}
+
+/// Removes what is older than it is kept: receipts every minute, everything else once a day and at
+/// the start.
+async fn keep_house(
+    store: Arc<dyn Store>,
+    clock: Clock,
+    retention: Retention,
+    stop: CancellationToken,
+) {
+    let mut next_round = Some(PatientId(0));
+    let mut last_round = Instant::now();
+    loop {
+        if last_round.elapsed() >= ROUND && next_round.is_none() {
+            next_round = Some(PatientId(0));
+        }
+        if next_round == Some(PatientId(0)) {
+            last_round = Instant::now();
+        }
+        let more = match tidy(&store, &clock, &retention, next_round).await {
+            Ok((more, next)) => {
+                next_round = next;
+                more
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what is too old could not be removed; it is tried again");
+                false
+            }
+        };
+        let pause = if more { BREATH } else { HOUSE };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// A little of it; whether there is more to do at once, and where to go on.
+async fn tidy(
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    retention: &Retention,
+    round: Option<PatientId>,
+) -> Result<(bool, Option<PatientId>), StoreError> {
+    let now = clock();
+    let expired = store.expire(now).await?;
+    let next = match round {
+        Some(after) => store.forget(*retention, now, after).await?,
+        None => None,
+    };
+    Ok((expired > 0 || next.is_some(), next))
 }
 
 fn server(
@@ -302,6 +384,7 @@ fn open_blocking(settings: &Serve, now: OffsetDateTime) -> Result<Stores, StartE
             let store = Arc::new(Sqlite::open(&sqlite::Options {
                 identity_key_file: key,
                 queue: settings.limits.queue,
+                restored: settings.restored,
                 ..sqlite::Options::new(path, now, rand::random())
             })?);
             let cards: Arc<dyn CardStore> = Arc::<Sqlite>::clone(&store);
@@ -312,6 +395,7 @@ fn open_blocking(settings: &Serve, now: OffsetDateTime) -> Result<Stores, StartE
             let replica = uuid::Uuid::new_v4().to_string();
             let store = Arc::new(Postgres::open(&postgres::Options {
                 queue: settings.limits.queue,
+                restored: settings.restored,
                 ..postgres::Options::new(address.as_str(), key, replica, now)
             })?);
             let cards: Arc<dyn CardStore> = Arc::<Postgres>::clone(&store);

@@ -74,6 +74,17 @@ pub enum Command {
         after_help = "Example:\n  marrowflag deliveries list\n  marrowflag deliveries retry 17"
     )]
     Deliveries(Deliveries),
+    /// A patient's data, on request
+    #[command(
+        subcommand,
+        after_help = "Example:\n  marrowflag patients delete Patient/p1\n  \
+        echo 'https://hospital.example/mrn|4711' | marrowflag patients delete -"
+    )]
+    Patients(Patients),
+    /// Copy the database of a running service, with its identity key beside the copy
+    #[command(after_help = "Example:\n  marrowflag backup /backup/2026-11-21.db\n\n\
+        Restored: copy both files into place, marrowflag serve --database sqlite:FILE --restored")]
+    Backup(Backup),
     /// What clinicians did with the cards of CDS Hooks, rule by rule
     #[command(after_help = "Example:\n  marrowflag feedback --format ndjson")]
     Feedback(Feedback),
@@ -90,6 +101,10 @@ pub enum AsOf {
 
 /// Settings of the service.
 #[derive(Debug, Clone, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are the flags of a command line"
+)]
 pub struct Serve {
     /// Address to listen on; port 0 picks a free one
     #[arg(
@@ -165,6 +180,18 @@ pub struct Serve {
     #[arg(long, env = "MARROWFLAG_RECEIPT_RETENTION", default_value_t = 24, value_name = "HOURS",
         value_parser = clap::value_parser!(u32).range(1..=8760))]
     pub receipt_retention: u32,
+    /// How long counts and facts are kept, in days; the rules look back up to three years
+    #[arg(long, env = "MARROWFLAG_RETENTION", default_value_t = 1200, value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(30..=36_500))]
+    pub retention: u32,
+    /// How long findings, what was made of them, cards and feedback are kept, in years
+    #[arg(long, env = "MARROWFLAG_FINDINGS_RETENTION", default_value_t = 10, value_name = "YEARS",
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub findings_retention: u32,
+    /// On a restored copy, until the senders have sent again what it does not know: read every Flag
+    /// and report on the FHIR server before it is written, and wait where it is newer than the copy
+    #[arg(long, env = "MARROWFLAG_RESTORED")]
+    pub restored: bool,
     /// Limits.
     #[command(flatten)]
     pub limits: Limits,
@@ -437,6 +464,41 @@ pub enum Deliveries {
         )]
         server: reqwest::Url,
     },
+}
+
+/// `marrowflag patients`.
+#[derive(Debug, Subcommand)]
+pub enum Patients {
+    /// Remove everything about a patient; what stands on a FHIR server stays
+    Delete {
+        /// As senders name the patient: a reference (Patient/p1) or an identifier (SYSTEM|VALUE);
+        /// `-` reads it from standard input, so that it shows in no list of processes
+        patient: String,
+        /// The running service
+        #[arg(
+            long,
+            env = "MARROWFLAG_SERVER",
+            default_value = "http://127.0.0.1:8080",
+            value_name = "URL"
+        )]
+        server: reqwest::Url,
+    },
+}
+
+/// `marrowflag backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The new file, where the service runs
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The running service
+    #[arg(
+        long,
+        env = "MARROWFLAG_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    pub server: reqwest::Url,
 }
 
 /// Where everything is kept.

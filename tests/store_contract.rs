@@ -19,15 +19,17 @@ use std::{
 use marrowflag::{
     clinical::{
         assessment::Urgency,
-        timeline::{Measurement, Person, Sex},
+        timeline::{Fact, Measurement, Person, Sex, Source},
+        truth::Truth,
     },
     store::{
         OpenError, Store, StoreError,
         delivery::{Class, First, Hold, Next, Why},
         keys::{digest, parse_logical_id},
-        lease::{Fate, Leased},
+        lease::{Fate, Leased, PatientId},
         postgres::{self, Postgres, Timing},
         reading::{DeliveryFilter, Search},
+        removal::{CountedFrom, Retention},
         sqlite::{Options, Sqlite},
         submission::{
             Accepted, Envelope, EnvelopeKind, Incoming, IncomingResource, IncomingValue,
@@ -42,6 +44,8 @@ use time::{Duration, macros::datetime};
 /// An engine under test: opens, and opens again, the same data.
 trait Engine {
     fn open(&self) -> Arc<dyn Store>;
+    /// Opens it as a copy that was restored.
+    fn restored(&self) -> Arc<dyn Store>;
     /// As after a crash: what is on disk now, opened by another process.
     fn after_crash(&self) -> Box<dyn Engine>;
 }
@@ -69,6 +73,14 @@ fn options(path: &Path) -> Options {
 impl Engine for OnSqlite {
     fn open(&self) -> Arc<dyn Store> {
         Arc::new(Sqlite::open(&options(&self.path())).unwrap())
+    }
+
+    fn restored(&self) -> Arc<dyn Store> {
+        let options = Options {
+            restored: true,
+            ..options(&self.path())
+        };
+        Arc::new(Sqlite::open(&options).unwrap())
     }
 
     fn after_crash(&self) -> Box<dyn Engine> {
@@ -154,6 +166,14 @@ impl Engine for OnPostgres {
             waiting.join().unwrap();
         });
         Arc::new(store)
+    }
+
+    fn restored(&self) -> Arc<dyn Store> {
+        let options = postgres::Options {
+            restored: true,
+            ..self.options()
+        };
+        Arc::new(Self::try_open(&options).unwrap())
     }
 
     fn after_crash(&self) -> Box<dyn Engine> {
@@ -493,6 +513,30 @@ mod contract {
         put("d", "p2", 93, None).receipt(&store).await;
         assert_eq!(timeline(&store, "p1").await, ["92 EnteredInError"]);
         assert_eq!(timeline(&store, "p2").await, ["93 Final"]);
+    }
+
+    pub(super) async fn a_new_id_may_be_given_twice_in_one_submission(engine: &dyn Engine) {
+        let store = engine.open();
+        let put = |name: &str, value| {
+            let mut one = hb(name, value);
+            one.put_id = Some("x".to_owned());
+            one
+        };
+        // The same result, another result, and another patient's.
+        let receipt = sending("a")
+            .of(&["p1"], vec![put("1", 90), put("1", 91), put("2", 150)])
+            .of(&["p2"], vec![put("3", 92)])
+            .receipt(&store)
+            .await;
+        assert_eq!(receipt.matches("id: \"x\"").count(), 4, "{receipt}");
+        let held = store
+            .read_sent("default", "lab", "Observation", "x", None)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(held.body["value"], json!(92), "the last one stands");
+        assert_eq!(timeline(&store, "p1").await, ["150 Final", "91 Final"]);
+        assert_eq!(timeline(&store, "p2").await, ["92 Final"]);
     }
 
     pub(super) async fn a_component_that_is_gone_is_not_used(engine: &dyn Engine) {
@@ -1016,6 +1060,281 @@ mod contract {
         assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
     }
 
+    pub(super) async fn a_deleted_patient_is_nowhere_and_may_come_back(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let both = || {
+            sending("a")
+                .of(&["p1"], vec![hb("1", 90)])
+                .of(&["p2"], vec![hb("2", 80)])
+                .to(target)
+        };
+        both().receipt(&store).await;
+        // Found unchanged: this receipt names the patient too.
+        let again = || sending("b").of(&["p1"], vec![hb("1", 90)]);
+        again().receipt(&store).await;
+        sending("c")
+            .of(&["p1", "p1-too"], vec![hb("1", 85)])
+            .to(target)
+            .receipt(&store)
+            .await;
+        let leased = store.lease(target, NOW, 9).await.unwrap();
+        assert_eq!(leased.len(), 2);
+        assert_eq!(
+            store.erase("another", vec![key("p1-too")]).await.unwrap(),
+            0
+        );
+        assert_eq!(timeline(&store, "p1").await, ["85 Final"]);
+
+        assert_eq!(
+            store.erase("default", vec![key("p1-too")]).await.unwrap(),
+            1
+        );
+        let gone = [key("p1"), key("p1-too")].to_vec();
+        assert!(
+            store
+                .find_patients("default", gone)
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        assert!(flag(&store, "p1").await.is_none());
+        let left = store.deliveries(DeliveryFilter::default()).await.unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+        for one in leased {
+            let done = settlement(Next::Delivered, all_written(&one), NOW);
+            let other = left[0].id == one.delivery;
+            assert_eq!(store.settle(&one, done).await.unwrap(), other, "fenced");
+        }
+        assert_eq!(timeline(&store, "p2").await, ["80 Final"]);
+        assert_eq!(flag(&store, "p2").await, Some(("Active".to_owned(), 1)));
+        // No receipt is left that could answer for it: what comes again is new.
+        let receipt = both().receipt(&store).await;
+        assert!(
+            receipt.contains("(0, Created") && receipt.contains("(1, Unchanged"),
+            "{receipt}"
+        );
+        assert!(again().receipt(&store).await.contains("Unchanged"));
+        assert_eq!(flag(&store, "p1").await, Some(("Active".to_owned(), 1)));
+        assert_eq!(store.erase("default", vec![key("p9")]).await.unwrap(), 0);
+    }
+
+    pub(super) async fn a_patient_is_deleted_before_or_after_what_is_filed(engine: &dyn Engine) {
+        let store = engine.open();
+        let filing = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for number in 0..40 {
+                    let name = format!("{number}");
+                    sending(&name)
+                        .of(&["p1"], vec![hb(&name, 90), hb(&format!("{name} b"), 91)])
+                        .receipt(&store)
+                        .await;
+                }
+            })
+        };
+        let mut deleted = 0;
+        while !filing.is_finished() {
+            deleted += store.erase("default", vec![key("p1")]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        filing.await.unwrap();
+        assert!(deleted > 0);
+        let left = timeline(&store, "p1").await;
+        let of = |value: &str| left.iter().filter(|one| one.starts_with(value)).count();
+        assert_eq!(of("90"), of("91"), "{left:?}");
+        store.erase("default", vec![key("p1")]).await.unwrap();
+        assert!(timeline(&store, "p1").await.is_empty());
+        assert!(flag(&store, "p1").await.is_none());
+    }
+
+    pub(super) async fn counts_and_facts_are_forgotten_in_their_time(engine: &dyn Engine) {
+        let store = engine.open();
+        let days = |days| NOW + Duration::days(days);
+        let old = |name: &str, value, days| {
+            let mut one = hb(name, value);
+            let sampled = sampled(NOW - Duration::days(days));
+            one.values[0].measurement.as_mut().unwrap().at = Some(sampled);
+            one.put_id = Some(name.to_owned());
+            one
+        };
+        let condition = |name: &str, until: Option<i64>| IncomingResource {
+            kind: "Condition".to_owned(),
+            values: Vec::new(),
+            facts: vec![Fact {
+                token: Arc::from(name),
+                truth: Truth::True,
+                from: None,
+                until: until.map(|days| NOW - Duration::days(days)),
+                filed_at: None,
+                source: Source::default(),
+            }],
+            ..hb(name, 0)
+        };
+        sending("a")
+            .of(
+                &["p1"],
+                vec![old("a", 95, 1190), old("b", 96, 1300), old("c", 120, 0)],
+            )
+            .receipt(&store)
+            .await;
+        sending("b")
+            .of(
+                &["p1"],
+                vec![condition("over", Some(1300)), condition("lasting", None)],
+            )
+            .receipt(&store)
+            .await;
+        sending("c")
+            .of(&["p2"], vec![old("d", 97, 1300)])
+            .receipt(&store)
+            .await;
+        let forget = async |counted_from, now| {
+            let retention = Retention {
+                timeline: Duration::days(1200),
+                counted_from,
+                findings: Duration::days(3650),
+            };
+            assert_eq!(
+                store.forget(retention, now, PatientId(0)).await.unwrap(),
+                None
+            );
+        };
+        let facts = async || {
+            let id = store
+                .find_patients("default", vec![key("p1")])
+                .await
+                .unwrap()[0];
+            let known = store.patient("default", id).await.unwrap().unwrap();
+            known
+                .timeline
+                .facts
+                .iter()
+                .map(|fact| fact.token.to_string())
+                .collect::<Vec<_>>()
+        };
+        forget(CountedFrom::NewestAssessment, days(20)).await;
+        assert_eq!(timeline(&store, "p1").await, ["120 Final", "95 Final"]);
+        assert!(timeline(&store, "p2").await.is_empty());
+        assert_eq!(facts().await, ["lasting"]);
+        let read = async |id: &str| {
+            let kind = "Observation";
+            store
+                .read_sent("default", "lab", kind, id, None)
+                .await
+                .unwrap()
+        };
+        assert!(read("b").await.is_none() && read("d").await.is_none());
+        assert!(read("a").await.is_some(), "its body has more in it");
+        // By the clock what nobody speaks of any more goes too.
+        forget(CountedFrom::Clock, days(20)).await;
+        assert_eq!(timeline(&store, "p1").await, ["120 Final"]);
+        forget(CountedFrom::Clock, days(1201)).await;
+        assert!(timeline(&store, "p1").await.is_empty());
+        assert!(facts().await.is_empty());
+        assert!(
+            flag(&store, "p1").await.is_some(),
+            "findings are kept longer"
+        );
+        // The same again is new.
+        let again = sending("e").of(&["p1"], vec![hb("1", 95)]);
+        assert!(again.receipt(&store).await.contains("Created"));
+    }
+
+    pub(super) async fn findings_are_forgotten_in_their_time(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send = |body: &str, patient: &str, value| {
+            sending(body)
+                .of(&[patient], vec![hb(body, value)])
+                .to(target)
+        };
+        // One whose Flag stands and is delivered, one whose delivery waits, one with nothing.
+        send("a", "stands", 90).receipt(&store).await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let done = settlement(Next::Delivered, all_written(&leased), NOW);
+        store.settle(&leased, done).await.unwrap();
+        send("b", "waits", 150).receipt(&store).await;
+        sending("c")
+            .of(&["gone"], vec![hb("c", 150)])
+            .receipt(&store)
+            .await;
+        let retention = Retention {
+            timeline: Duration::days(1200),
+            counted_from: CountedFrom::Clock,
+            findings: Duration::days(3650),
+        };
+        let after = |days| NOW + Duration::days(days);
+        let report = async |name: &str| {
+            let id = report_id(&key(name));
+            store
+                .read("default", "DiagnosticReport", &id, None)
+                .await
+                .unwrap()
+        };
+        for (days, reports) in [(3649, [true, true, true]), (3651, [false, true, false])] {
+            while store.expire(after(days)).await.unwrap() > 0 {}
+            store
+                .forget(retention, after(days), PatientId(0))
+                .await
+                .unwrap();
+            for (name, held) in ["stands", "waits", "gone"].into_iter().zip(reports) {
+                assert_eq!(
+                    report(name).await.is_some(),
+                    held,
+                    "{name} after {days} days"
+                );
+            }
+        }
+        assert!(flag(&store, "stands").await.is_some());
+        let known = |name: &str| store.find_patients("default", vec![key(name)]);
+        assert_eq!(known("stands").await.unwrap().len(), 1);
+        assert!(
+            known("gone").await.unwrap().is_empty(),
+            "nothing is left of it"
+        );
+        let open = store.lease(target, after(3651), 9).await.unwrap();
+        assert_eq!(kinds(&open[0]), ["Device", "DiagnosticReport"]);
+    }
+
+    pub(super) async fn after_a_restore_everything_is_read_before_it_is_written(
+        engine: &dyn Engine,
+    ) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send =
+            |body: &str, patient: &str| sending(body).of(&[patient], vec![hb(body, 90)]).to(target);
+        send("a", "p1").receipt(&store).await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        assert!(!leased.verify_first);
+        let done = settlement(Next::Delivered, all_written(&leased), NOW);
+        store.settle(&leased, done).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+
+        // One that was known, and one that is new, every time.
+        let store = engine.restored();
+        for (number, name) in ["p1", "p2", "p1", "p2"].into_iter().enumerate() {
+            send(&format!("after {number}"), name).receipt(&store).await;
+            let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+            assert!(leased.verify_first, "{name}");
+            let done = settlement(Next::Delivered, all_written(&leased), NOW);
+            store.settle(&leased, done).await.unwrap();
+        }
+        store.close().await.unwrap();
+        drop(store);
+        let store = engine.open();
+        send("again", "p1").receipt(&store).await;
+        let leased = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        assert!(!leased.verify_first);
+        let report = leased
+            .items
+            .iter()
+            .find(|item| item.kind == "DiagnosticReport")
+            .unwrap();
+        assert_eq!(report.written_revision, Some(report.revision - 1));
+    }
+
     pub(super) async fn searches_find_current_versions_of_their_tenant(engine: &dyn Engine) {
         let store = engine.open();
         sending("a")
@@ -1123,6 +1442,7 @@ every_engine!(
     older_results_are_ignored,
     what_is_withdrawn_is_seen_as_withdrawn,
     an_id_given_by_put_is_known_and_may_change_patients,
+    a_new_id_may_be_given_twice_in_one_submission,
     a_component_that_is_gone_is_not_used,
     a_result_may_come_twice_in_one_submission,
     receipts_are_forgotten_in_their_time,
@@ -1139,6 +1459,11 @@ every_engine!(
     what_a_human_did_reaches_the_next_decision,
     types_that_a_target_does_not_take_are_skipped,
     searches_find_current_versions_of_their_tenant,
+    a_deleted_patient_is_nowhere_and_may_come_back,
+    a_patient_is_deleted_before_or_after_what_is_filed,
+    counts_and_facts_are_forgotten_in_their_time,
+    findings_are_forgotten_in_their_time,
+    after_a_restore_everything_is_read_before_it_is_written,
 );
 
 mod files {

@@ -1,20 +1,17 @@
 //! `marrowflag deliveries`: looking works on the database, beside a running service; changing
 //! goes through the service, which alone writes.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use super::{Exit, complain, look::Look, print};
+use super::{Exit, admin, complain, look::Look, print};
 use crate::{
     config::{Database, Deliveries, ListFormat},
     http::{detail_json, summary_json},
     store::reading::{DeliveryFilter, DeliverySummary},
 };
-
-/// Time for the service to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Columns of the list, as the admin API names them.
 const COLUMNS: [&str; 8] = [
@@ -99,34 +96,10 @@ fn unusable(what: &str) -> Exit {
 }
 
 async fn change(server: &reqwest::Url, id: i64, what: &str) -> Exit {
-    let url = format!(
-        "{}/admin/deliveries/{id}/{what}",
-        server.as_str().trim_end_matches('/')
-    );
-    let answer = async {
-        let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
-        let answer = client.post(url).send().await?;
-        let done = answer.status().is_success();
-        Ok::<_, reqwest::Error>((done, answer.json::<Value>().await?))
-    };
-    match answer.await {
-        Ok((true, answer)) => {
-            let state = answer
-                .get("state")
-                .and_then(Value::as_str)
-                .unwrap_or("changed");
-            print(format!("delivery {id}: {state}\n"))
-        }
-        Ok((false, outcome)) => {
-            let text = outcome
-                .pointer("/issue/0/details/text")
-                .and_then(Value::as_str);
-            complain(format!("delivery {id}: {}", text.unwrap_or("refused")));
-            Exit::Failed
-        }
-        Err(error) => {
-            complain(format!("{server}: {}", error.without_url()));
-            Exit::Io
-        }
-    }
+    let path = format!("deliveries/{id}/{what}");
+    admin::ask(server, &path, None, &format!("delivery {id}"), |answer| {
+        let state = answer.get("state").and_then(Value::as_str);
+        format!("delivery {id}: {}\n", state.unwrap_or("changed"))
+    })
+    .await
 }

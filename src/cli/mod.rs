@@ -1,10 +1,13 @@
 //! The commands beside `serve`: what each prints, and how it ends.
 
+mod admin;
 mod assess;
+mod backup;
 mod deliveries;
 mod feedback;
 mod input;
 mod look;
+mod patients;
 mod read;
 mod rules;
 mod validate;
@@ -66,6 +69,8 @@ pub async fn run(command: Command) -> Exit {
         Command::Rules(args) => rules::rules(&args),
         Command::Profiles(args) => rules::profiles(&args),
         Command::Deliveries(args) => deliveries::run(args).await,
+        Command::Patients(args) => patients::run(args).await,
+        Command::Backup(args) => backup::run(&args).await,
         Command::Feedback(args) => feedback::run(&args).await,
     }
 }

@@ -401,6 +401,11 @@ impl Sending<'_> {
         draft.version = found.as_ref().and_then(|found| found.version.clone());
         draft.remote_id = found.as_ref().map(|found| found.id.clone());
         let Some(found) = found else { return Ok(()) };
+        // We forgot what we wrote (a restored copy), or another took over: what is decided after it
+        // will be written.
+        if self.leased.verify_first && standing::is_newer(&found, item) {
+            return Err(Outcome::Conflict);
+        }
         match standing::judge(&found, item, &draft.wanted) {
             Standing::Ours => self.settle(draft, found.into(), Fate::Written),
             Standing::Outdated => {

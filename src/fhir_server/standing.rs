@@ -4,7 +4,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::store::lease::{Fate, Item};
+use crate::{
+    fhir::write,
+    store::lease::{Fate, Item},
+};
 
 /// `flag-priority`, the extension whose edit counts as one of the priority.
 const FLAG_PRIORITY: &str = "http://hl7.org/fhir/StructureDefinition/flag-priority";
@@ -56,7 +59,12 @@ pub(super) fn judge(found: &Found, item: &Item, wanted: &Value) -> Standing {
             let untouched = match &item.written_hash {
                 // Nothing is remembered of it: an older revision of ours.
                 None => true,
-                Some(written) => unedited(written, &there) || same_version(found, item),
+                // Or a later one, of a time that a restored copy does not know.
+                Some(written) => {
+                    unedited(written, &there)
+                        || same_version(found, item)
+                        || revision(found) > item.written_revision
+                }
             };
             if untouched || item.outranks_human {
                 Standing::Outdated
@@ -83,6 +91,15 @@ fn same_version(found: &Found, item: &Item) -> bool {
 /// The version without what an `ETag` wraps it in.
 fn bare(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
+}
+
+/// Whether what stands there is a later revision of ours than the one to be written.
+pub(super) fn is_newer(found: &Found, item: &Item) -> bool {
+    revision(found).is_some_and(|there| there > item.revision)
+}
+
+fn revision(found: &Found) -> Option<i64> {
+    i64::try_from(write::revision_in(&found.resource)?).ok()
 }
 
 /// Fingerprint of the elements that a human edits: status, code and its text, category and period,
@@ -229,6 +246,7 @@ mod tests {
             remote_id: None,
             etag: None,
             written_hash: None,
+            written_revision: None,
             outranks_human: false,
         }
     }
@@ -314,6 +332,32 @@ mod tests {
         item.etag = Some("W/\"2\"".to_owned());
         let standing = judge(&found(human, "W/\"2\""), &item, &wanted);
         assert_eq!(standing, Standing::Outdated);
+    }
+
+    #[test]
+    fn what_a_restored_copy_forgot_is_no_edit_of_a_humans() {
+        let first = item(flag("a", "active", "one"));
+        let wanted = flag("c", "active", "three");
+        let judged = |source: &str| {
+            let mut there = flag("b", "inactive", "two");
+            there["meta"]["source"] = json!(source);
+            let item = Item {
+                revision: 3,
+                written_hash: Some(fingerprint(&first, &first.body)),
+                written_revision: Some(1),
+                ..item(wanted.clone())
+            };
+            let found = found(there, "9");
+            (judge(&found, &item, &wanted), is_newer(&found, &item))
+        };
+        let source = |revision| format!("https://marrowflag.org/fhir/revision/{revision}");
+        assert_eq!(judged(&source(1)), (CLOSED, false), "a human closed ours");
+        assert_eq!(judged(&source(2)), (Standing::Outdated, false));
+        assert_eq!(
+            judged(&format!("{}#x", source(4))),
+            (Standing::Outdated, true)
+        );
+        assert_eq!(judged("urn:other"), (CLOSED, false));
     }
 
     #[test]

@@ -1,16 +1,21 @@
-//! Deliveries, for operators and `marrowflag deliveries`.
+//! For operators, and the commands that go through the service: deliveries, deleting a patient,
+//! copying the database.
+
+use std::path::PathBuf;
 
 use actix_web::{
-    HttpResponse,
-    web::{Data, Path},
+    HttpRequest, HttpResponse,
+    web::{Data, Path, Payload},
 };
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Door, answer,
+    Door, TENANT, answer, bundles,
     error::{Error, Success},
+    findings,
     negotiate::Wish,
+    search,
 };
 use crate::{
     fhir::outcome::Issue,
@@ -92,6 +97,82 @@ async fn not_parked(door: &Door, id: i64) -> Result<Error, Error> {
 
 fn no_such_delivery() -> Error {
     Error::NotFound(Issue::error("not-found", "there is no such delivery"))
+}
+
+/// `POST /admin/patients/delete` with `{"patient": "Patient/p1"}` or `{"patient": "system|value"}`:
+/// in the body, so that no address names a patient.
+pub(super) async fn delete_patient(
+    req: HttpRequest,
+    payload: Payload,
+    door: Data<Door>,
+) -> Result<HttpResponse, Error> {
+    only_from_this_machine(&req)?;
+    let name = member(&req, payload, &door, "patient").await?;
+    let keys = if name.contains('|') {
+        vec![search::identifier(&name)?]
+    } else {
+        search::references(&name)
+    };
+    let keys = findings::hashes(&door, &keys);
+    let deleted = door.store.erase(TENANT, keys).await?;
+    tracing::info!(deleted, "a patient was deleted on request");
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "deleted": deleted }),
+    ))
+}
+
+/// `POST /admin/backup` with `{"file": "/where/to"}`.
+pub(super) async fn back_up(
+    req: HttpRequest,
+    payload: Payload,
+    door: Data<Door>,
+) -> Result<HttpResponse, Error> {
+    only_from_this_machine(&req)?;
+    let file = member(&req, payload, &door, "file").await?;
+    if !std::path::Path::new(&file).is_absolute() {
+        return Err(Error::Malformed(vec![Issue::error(
+            "value",
+            "file is an absolute path",
+        )]));
+    }
+    door.store.back_up(PathBuf::from(&file)).await?;
+    tracing::info!("the database was copied");
+    Ok(answer::plain_json(
+        Success::Ok,
+        &json!({ "file": file, "identity_key": format!("{file}.identity-key") }),
+    ))
+}
+
+/// Nobody is asked who they are yet, and these two can take everything away.
+fn only_from_this_machine(req: &HttpRequest) -> Result<(), Error> {
+    match req.peer_addr() {
+        Some(peer) if peer.ip().is_loopback() => Ok(()),
+        _ => Err(Error::Forbidden(Issue::error(
+            "forbidden",
+            "this is asked for on the machine of the service only",
+        ))),
+    }
+}
+
+/// A member of a small JSON object.
+async fn member(
+    req: &HttpRequest,
+    payload: Payload,
+    door: &Data<Door>,
+    name: &'static str,
+) -> Result<String, Error> {
+    let body = bundles::read(req, payload, door).await?;
+    serde_json::from_slice::<Value>(&body.bytes)
+        .ok()
+        .and_then(|body| Some(body.get(name)?.as_str()?.to_owned()))
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| {
+            Error::Malformed(vec![Issue::error(
+                "structure",
+                format!("a JSON object with the member {name} is expected"),
+            )])
+        })
 }
 
 /// A delivery in a list.

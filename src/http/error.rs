@@ -205,7 +205,7 @@ impl Error {
             Self::TwinInFlight => Some(1),
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
             Self::Deadline | Self::Transient(_) => Some(5),
-            Self::NoStore(_) => Some(30),
+            Self::NoStore(_) => Some(10),
             _ => None,
         }
     }
@@ -290,6 +290,7 @@ impl From<StoreError> for Error {
             }
             StoreError::Twin => Self::TwinInFlight,
             StoreError::Transient(_) => Self::Transient(Some(error.into())),
+            StoreError::Refused(why) => Self::Conflict(vec![Issue::error("conflict", why)]),
             StoreError::ModelPanicked
             | StoreError::Defect(_)
             | StoreError::Unreadable(_)

@@ -18,9 +18,11 @@ use super::{
 use crate::{
     fhir::{
         outcome::{Issue, operation_outcome},
+        read::PatientKey,
         write::identity,
     },
     store::{
+        keys::Hash,
         lease::PatientId,
         reading::{HeldResource, Search},
     },
@@ -163,15 +165,16 @@ async fn search(kind: &str, wish: &Wish, door: &Door) -> Result<HttpResponse, Er
     ))
 }
 
-async fn patients(
-    door: &Door,
-    keys: &[crate::fhir::read::PatientKey],
-) -> Result<Vec<PatientId>, Error> {
+/// What the store knows a patient by, of what a caller does.
+pub(super) fn hashes(door: &Door, keys: &[PatientKey]) -> Vec<Hash> {
     let secret = door.store.identity_key().as_bytes();
-    let keys = keys
-        .iter()
+    keys.iter()
         .map(|key| identity::patient_key(secret, TENANT, CLIENT, key))
-        .collect();
+        .collect()
+}
+
+async fn patients(door: &Door, keys: &[PatientKey]) -> Result<Vec<PatientId>, Error> {
+    let keys = hashes(door, keys);
     let patients = door.store.find_patients(TENANT, keys).await?;
     if patients.len() > 1 {
         return Err(Error::Malformed(vec![Issue::error(

@@ -195,11 +195,13 @@ fn routes(config: &mut ServiceConfig) {
         .service(at("/readyz").get(health::ready).finish())
         .service(at("/metrics").get(health::metrics).finish())
         .service(at("/version").get(health::version).finish())
-        // Operators, and `marrowflag deliveries`.
+        // Operators, and `marrowflag deliveries`, `patients` and `backup`.
         .service(at("/admin/deliveries").get(admin::list).finish())
         .service(at("/admin/deliveries/{id}").get(admin::show).finish())
         .service(at("/admin/deliveries/{id}/retry").post(admin::retry).finish())
         .service(at("/admin/deliveries/{id}/discard").post(admin::discard).finish())
+        .service(at("/admin/patients/delete").post(admin::delete_patient).finish())
+        .service(at("/admin/backup").post(admin::back_up).finish())
         // A newcomer with a browser.
         .service(at("/").get(console::page).finish())
         // Clinicians, from there and from a card.

@@ -170,7 +170,7 @@ impl When {
 }
 
 /// `p1`, `Patient/p1` or an absolute URL, as a sender may have written it.
-fn references(value: &str) -> Vec<PatientKey> {
+pub(super) fn references(value: &str) -> Vec<PatientKey> {
     let reference = if value.contains('/') || value.contains(':') {
         value.split("/_history/").next().unwrap_or(value).to_owned()
     } else {
@@ -179,7 +179,8 @@ fn references(value: &str) -> Vec<PatientKey> {
     vec![PatientKey::Reference(reference)]
 }
 
-fn identifier(value: &str) -> Result<PatientKey, Error> {
+/// `system|value`.
+pub(super) fn identifier(value: &str) -> Result<PatientKey, Error> {
     match value.split_once('|') {
         Some((system, value)) if !system.is_empty() && !value.is_empty() => {
             Ok(PatientKey::Identifier {

@@ -31,6 +31,10 @@ use crate::fhir::outcome::Issue;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
+/// A copy of the database takes as long as it takes.
+const BACKUP: &str = "/admin/backup";
+const COPYING: Duration = Duration::from_hours(1);
+
 /// The longest address that is answered.
 const LONGEST_ADDRESS: usize = 8 * 1024;
 
@@ -56,7 +60,11 @@ pub(super) async fn follow(
     let start = Instant::now();
     door.metrics.inflight.inc();
     let span = tracing::info_span!("request", id = %id, correlation = correlation.as_deref());
-    let outcome = run(req, next, &door, door.limits.deadline)
+    let deadline = match req.path() {
+        BACKUP => COPYING,
+        _ => door.limits.deadline,
+    };
+    let outcome = run(req, next, &door, deadline)
         .instrument(span.clone())
         .await;
     door.metrics.inflight.dec();

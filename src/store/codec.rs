@@ -552,14 +552,24 @@ const MAX_BODY: usize = 64 << 20;
 
 /// Compressed, for a body column.
 pub(crate) fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
-    const FAILED: StoreError = StoreError::Transient("a body cannot be compressed");
     COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
+        let compressor = match slot.take() {
             Some(compressor) => compressor,
-            None => slot.insert(zstd::bulk::Compressor::new(LEVEL).map_err(|_| FAILED)?),
+            None => compressor().map_err(|_| INCOMPRESSIBLE)?,
         };
-        compressor.compress(bytes).map_err(|_| FAILED)
+        slot.insert(compressor)
+            .compress(bytes)
+            .map_err(|_| INCOMPRESSIBLE)
     })
+}
+
+const INCOMPRESSIBLE: StoreError = StoreError::Transient("a body cannot be compressed");
+
+fn compressor() -> std::io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    // SQLite has no checksums of its own: a damaged body must not pass for another.
+    compressor.include_checksum(true)?;
+    Ok(compressor)
 }
 
 /// What [`compress`] was given.

@@ -117,6 +117,9 @@ pub enum StoreError {
     /// A statement failed in a way that nobody foresaw.
     #[error("the database refused: {0}")]
     Unforeseen(String),
+    /// Something was asked for that cannot be; the text says what, and names no patient.
+    #[error("{0}")]
+    Refused(String),
     /// The store is closed.
     #[error("the store is closed")]
     Closed,

@@ -28,7 +28,8 @@ pub struct Leased {
     pub attempt: u32,
     /// How the attempts before this one ended, the newest first. The last 32 are enough.
     pub earlier: Vec<Class>,
-    /// The lane was taken over from a replica that stopped: read before writing.
+    /// The lane was taken over from a replica that stopped, or the store is a restored copy: read
+    /// before writing, and a later revision that stands there stays.
     pub verify_first: bool,
     /// What the last settlement asked to be done first.
     pub first: First,
@@ -85,6 +86,8 @@ pub struct Item {
     pub etag: Option<String>,
     /// Fingerprint of what is known there ([`Written::hash`]).
     pub written_hash: Option<String>,
+    /// The revision that was written there last.
+    pub written_revision: Option<i64>,
     /// A new episode or an escalation: it is written over a human's edit.
     pub outranks_human: bool,
 }

@@ -14,10 +14,16 @@ pub mod lease;
 mod plan;
 pub mod postgres;
 pub mod reading;
+pub mod removal;
 pub mod sqlite;
 pub mod submission;
 
-use std::{fs::File, io::Read, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
@@ -33,6 +39,7 @@ use self::{
         DeliveryDetail, DeliveryFilter, DeliverySummary, Figures, HeldResource, KnownPatient, Page,
         Search, TargetRow,
     },
+    removal::Retention,
     submission::{Accepted, Incoming},
 };
 
@@ -170,6 +177,22 @@ pub trait Store: Send + Sync {
     /// Forget receipts and attempts whose time is over, a few hundred at a time; how many. To be
     /// called now and then, again at once while it finds something.
     fn expire(&self, now: OffsetDateTime) -> Pending<'_, usize>;
+
+    /// Forget what is older than it is kept, of the next patients after `after` (0: from the
+    /// first); where to go on, `None` after the last.
+    fn forget(
+        &self,
+        retention: Retention,
+        now: OffsetDateTime,
+        after: PatientId,
+    ) -> Pending<'_, Option<PatientId>>;
+
+    /// Remove everything about the patients that any of these keys leads to; how many they were.
+    /// Once it is answered nothing of them is in the database's files.
+    fn erase(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, usize>;
+
+    /// A consistent copy of the database as the new file `to`, with the identity key beside it.
+    fn back_up(&self, to: PathBuf) -> Pending<'_, ()>;
 
     /// Figures for metrics.
     fn figures(&self) -> Pending<'_, Figures>;

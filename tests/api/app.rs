@@ -146,6 +146,17 @@ impl TestApp {
         }
     }
 
+    /// A service that another process runs.
+    pub fn at(base: String) -> Self {
+        Self {
+            base,
+            client: reqwest::Client::builder().build().unwrap(),
+            stop: None,
+            task: None,
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+        }
+    }
+
     /// Stops it and says how it ended.
     pub async fn stop(mut self) -> Exit {
         let _ = self.stop.take().unwrap().send(());

@@ -16,5 +16,10 @@ mod conformance;
 mod console;
 mod findings;
 mod idempotency;
+mod on_postgres;
 mod operations;
+#[path = "../postgres_server/mod.rs"]
+mod postgres_server;
+#[path = "../process/mod.rs"]
+mod process;
 mod submissions;

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, macros::datetime};
 
-use crate::deliveries::NOW;
+/// The time until a test sets another.
+const START: OffsetDateTime = datetime!(2026-11-21 09:30 UTC);
 
 pub(crate) const CLIENT: &str = "marrowflag-at-the-hospital";
 
@@ -46,7 +47,7 @@ impl Authority {
         Self {
             address: base.strip_suffix("/fhir").unwrap().to_owned(),
             keys,
-            now: NOW,
+            now: START,
             ends_are_checked: true,
             expires_in: json!(300),
             scopes: None,

@@ -67,6 +67,7 @@ fn item(ordinal: u32, kind: &str, id: &str, hash: &str, body: Value) -> Item {
         remote_id: None,
         etag: None,
         written_hash: None,
+        written_revision: None,
         outranks_human: false,
     }
 }
@@ -191,6 +192,7 @@ pub(crate) fn known(item: Item, written: &[Written]) -> Item {
     let written = written.iter().find(|one| one.ordinal == item.ordinal);
     let written = written.expect("it was settled");
     Item {
+        written_revision: Some(item.revision),
         remote_id: written.remote_id.clone(),
         etag: written.etag.clone(),
         written_hash: written.hash.clone(),

@@ -160,6 +160,8 @@ pub(crate) struct Truth {
     pub(crate) authority: Option<Authority>,
     etags: u64,
     calls: u64,
+    /// Writes that showed an older revision of ours than what they were written over.
+    pub(crate) set_back: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -585,6 +587,10 @@ impl Truth {
             return status(422);
         }
         let version = known.unwrap_or(0) + 1;
+        let before = self.resources.get(place).map(|(_, held)| revision(held));
+        if before.is_some_and(|before| revision(body) < before) {
+            self.set_back.push(place.to_owned());
+        }
         let mut body = body.clone();
         if self.habits.forgets {
             let members = body.as_object_mut().unwrap();
@@ -703,6 +709,14 @@ impl Truth {
             .collect();
         json!({"resourceType": "Bundle", "type": "searchset", "entry": entries})
     }
+}
+
+/// Our revision, as `meta.source` shows it.
+fn revision(resource: &Value) -> u64 {
+    resource["meta"]["source"]
+        .as_str()
+        .and_then(|source| source.rsplit('/').next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn metadata(promise: Promise, padding: usize) -> Value {

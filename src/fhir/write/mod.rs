@@ -46,12 +46,7 @@ impl Resource {
     /// Revision as written in `meta.source`: 1 for the first version, one more whenever the content
     /// changed.
     pub fn revision(&self) -> u64 {
-        self.body
-            .pointer("/meta/source")
-            .and_then(Value::as_str)
-            .and_then(|source| source.strip_prefix(REVISION))
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(1)
+        revision_in(&self.body).unwrap_or(1)
     }
 
     /// Name of our profile for this type.
@@ -389,6 +384,16 @@ fn seal(
         content_hash,
         body,
     }
+}
+
+/// The revision of ours that a resource shows, wherever it stands: some servers write a fragment
+/// of their own behind `meta.source`.
+pub fn revision_in(body: &Value) -> Option<u64> {
+    body.pointer("/meta/source")
+        .and_then(Value::as_str)
+        .and_then(|source| source.strip_prefix(REVISION))
+        .and_then(|number| number.split('#').next())
+        .and_then(|number| number.parse().ok())
 }
 
 const REVISION: &str = "https://marrowflag.org/fhir/revision/";

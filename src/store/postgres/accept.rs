@@ -633,12 +633,18 @@ pub(super) async fn expire(connection: &Connection, now: i64) -> Tried<usize> {
          content_hash = NULL, envelope_key = NULL, envelope_detail = NULL, unchanged = NULL \
          WHERE id IN (SELECT id FROM inbox WHERE receipt IS NOT NULL AND expires_at <= $1 \
          LIMIT 500 FOR UPDATE SKIP LOCKED)";
+    const DONE: &str = "DELETE FROM inbox \
+         WHERE id IN (SELECT id FROM inbox WHERE receipt IS NOT NULL AND expires_at <= $1 \
+         LIMIT 500 FOR UPDATE SKIP LOCKED) \
+         AND NOT EXISTS (SELECT 1 FROM inbox_patient WHERE inbox_patient.inbox_id = inbox.id)";
     const ATTEMPTS: &str = "DELETE FROM delivery_attempt WHERE id IN \
          (SELECT id FROM delivery_attempt WHERE ended_at < $1 LIMIT 500 FOR UPDATE SKIP LOCKED)";
     const KEPT: i64 = 30 * 24 * 3_600_000;
+    let done = connection.run(DONE, &[&Millis(now)]).await?;
     let receipts = connection.run(RECEIPTS, &[&Millis(now)]).await?;
     let attempts = connection
         .run(ATTEMPTS, &[&Millis(now.saturating_sub(KEPT))])
         .await?;
-    Ok(usize::try_from(receipts.saturating_add(attempts)).unwrap_or(usize::MAX))
+    let all = done.saturating_add(receipts).saturating_add(attempts);
+    Ok(usize::try_from(all).unwrap_or(usize::MAX))
 }

@@ -11,12 +11,14 @@ pub mod look;
 mod open;
 mod outbox;
 mod read;
+mod removal;
 mod replica;
 mod resolve;
 mod rows;
 
 use std::{
     future::Future,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -48,6 +50,7 @@ use super::{
         DeliveryDetail, DeliveryFilter, DeliverySummary, Figures, HeldResource, KnownPatient, Page,
         Search, TargetRow,
     },
+    removal::Retention,
     submission::{Accepted, Incoming},
 };
 
@@ -60,6 +63,7 @@ pub struct Postgres {
 
 struct Shared {
     key: IdentityKey,
+    restored: bool,
     replica: Arc<Replica>,
     /// Submissions, everything else, and the beat do not wait for each other's connections.
     accepting: Pool,
@@ -100,6 +104,7 @@ impl Postgres {
         let accepting = options.connections.saturating_sub(others + 1).max(1);
         let shared = Arc::new(Shared {
             key,
+            restored: options.restored,
             replica: Arc::new(Replica::new(
                 options.replica.clone(),
                 options.app_version.clone(),
@@ -212,7 +217,7 @@ impl Shared {
         let many = u64::try_from(limit).unwrap_or(u64::MAX);
         let turn = self.leases.fetch_add(many, Ordering::Relaxed);
         let me = self.replica.id();
-        let leased = write(&self.working, |connection| {
+        let mut leased = write(&self.working, |connection| {
             let (me, replica) = (me.clone(), Arc::clone(&self.replica));
             Box::pin(async move {
                 replica.find_stray(connection).await?;
@@ -220,8 +225,13 @@ impl Shared {
             })
         })
         .await;
-        match &leased {
-            Ok(leased) => self.replica.hold(leased),
+        match &mut leased {
+            Ok(leased) => {
+                for one in &mut *leased {
+                    one.verify_first |= self.restored;
+                }
+                self.replica.hold(leased);
+            }
             // It may stand all the same.
             Err(_) => self.replica.lost_count(),
         }
@@ -456,6 +466,58 @@ impl Store for Postgres {
                 Box::pin(accept::expire(connection, now))
             })
             .await
+        })
+    }
+
+    fn forget(
+        &self,
+        retention: Retention,
+        now: OffsetDateTime,
+        after: PatientId,
+    ) -> Pending<'_, Option<PatientId>> {
+        let shared = Arc::clone(&self.shared);
+        self.spawn(async move {
+            let found = read(&shared.working, |connection| {
+                Box::pin(async move { removal::look(connection, &retention, now, after).await })
+            })
+            .await?;
+            for due in found.due {
+                write(&shared.working, move |connection| {
+                    Box::pin(removal::forget(connection, due))
+                })
+                .await?;
+            }
+            if let Some(before) = found.cards {
+                write(&shared.working, move |connection| {
+                    Box::pin(removal::forget_cards(connection, before))
+                })
+                .await?;
+            }
+            Ok(found.next)
+        })
+    }
+
+    fn erase(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, usize> {
+        let shared = Arc::clone(&self.shared);
+        let whose = Arc::new((tenant.to_owned(), keys));
+        self.spawn(async move {
+            write(&shared.working, |connection| {
+                let whose = Arc::clone(&whose);
+                Box::pin(async move {
+                    let (tenant, keys) = &*whose;
+                    removal::erase(connection, tenant, keys).await
+                })
+            })
+            .await
+        })
+    }
+
+    fn back_up(&self, _to: PathBuf) -> Pending<'_, ()> {
+        Box::pin(async {
+            Err(StoreError::Refused(
+                "a PostgreSQL database is copied with its own tools, pg_dump for example"
+                    .to_owned(),
+            ))
         })
     }
 

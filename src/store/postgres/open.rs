@@ -75,6 +75,9 @@ pub struct Options {
     pub connections: usize,
     /// How lanes are kept and taken over.
     pub timing: Timing,
+    /// The database is a copy that was restored: what stands on targets may be newer than it, and
+    /// is read before it is written for as long as this is open.
+    pub restored: bool,
 }
 
 impl Options {
@@ -95,6 +98,7 @@ impl Options {
             queue_bytes: 64 << 20,
             connections: 16,
             timing: Timing::default(),
+            restored: false,
         }
     }
 }

@@ -4,7 +4,10 @@
 //! [`commit`] writes if nothing that was read has changed, and otherwise prepares once more where
 //! nobody else can write.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
 use rusqlite::{Connection, params};
 
@@ -398,6 +401,7 @@ fn write(
         return Ok(Written::Stale);
     };
     let now = codec::millis(incoming.received_at);
+    let mut given = BTreeSet::new();
     for patient in &plan.patients {
         let seen = rows::put_patient(
             connection,
@@ -411,7 +415,7 @@ fn write(
             return Ok(Written::Stale);
         }
         write_timeline(connection, incoming, patient, inbox)?;
-        if !write_aliases(connection, incoming, patient)? {
+        if !write_aliases(connection, incoming, patient, &mut given)? {
             return Ok(Written::Stale);
         }
         for finding in &patient.findings {
@@ -522,14 +526,22 @@ fn write_timeline(
     Ok(())
 }
 
-/// `false`: an id was given to something else meanwhile.
-fn write_aliases(connection: &Connection, incoming: &Incoming, plan: &PatientPlan) -> Result<bool> {
+/// `false`: an id was given to something else meanwhile. `given`: by this submission itself, which
+/// may have the same new id twice; the last one stands.
+fn write_aliases<'a>(
+    connection: &Connection,
+    incoming: &Incoming,
+    plan: &'a PatientPlan,
+    given: &mut BTreeSet<(&'a str, &'a str)>,
+) -> Result<bool> {
     const ALIAS: &str = "INSERT OR REPLACE INTO observation_alias (tenant, client, kind, \
          client_id, patient_id, l3_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let (tenant, client) = (incoming.tenant.as_ref(), incoming.client.as_ref());
     for alias in &plan.aliases {
-        let stands = sent_id(connection, tenant, client, &alias.kind, &alias.client_id)?;
-        if stands != alias.seen {
+        let first = given.insert((&alias.kind, &alias.client_id));
+        if first
+            && sent_id(connection, tenant, client, &alias.kind, &alias.client_id)? != alias.seen
+        {
             return Ok(false);
         }
         execute(
@@ -715,6 +727,13 @@ pub(super) fn close_if_empty(connection: &Connection, id: i64, now: i64) -> Resu
 /// Receipts whose time is over, at most so many; how many it were.
 pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
     const ATTEMPTS: i64 = 30 * 24 * 3_600_000;
+    let done = execute(
+        connection,
+        "DELETE FROM inbox WHERE id IN \
+         (SELECT id FROM inbox WHERE receipt IS NOT NULL AND expires_at <= ?1 LIMIT 500) \
+         AND NOT EXISTS (SELECT 1 FROM inbox_patient WHERE inbox_patient.inbox_id = inbox.id)",
+        params![now],
+    )?;
     let receipts = execute(
         connection,
         "UPDATE inbox SET receipt = NULL, idem_key = NULL, content_hash = NULL, \
@@ -728,5 +747,5 @@ pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
          (SELECT id FROM delivery_attempt WHERE ended_at < ?1 LIMIT 500)",
         params![now - ATTEMPTS],
     )?;
-    Ok(receipts + attempts)
+    Ok(done + receipts + attempts)
 }

@@ -1,11 +1,13 @@
 //! The embedded engine: one file, one writing thread, readers with connections of their own.
 
 mod accept;
+mod backup;
 mod cards;
 pub mod look;
 mod open;
 mod outbox;
 mod read;
+mod removal;
 mod rows;
 mod writer;
 
@@ -41,6 +43,7 @@ use super::{
         DeliveryDetail, DeliveryFilter, DeliverySummary, Figures, HeldResource, KnownPatient, Page,
         Search, TargetRow,
     },
+    removal::Retention,
     submission::{Accepted, Incoming},
 };
 
@@ -59,6 +62,7 @@ struct Shared {
     path: PathBuf,
     key: IdentityKey,
     replica: String,
+    restored: bool,
     /// `None` once closed: then the writer ends.
     queue: Mutex<Option<Queue>>,
     status: Arc<writer::Status>,
@@ -92,6 +96,7 @@ impl Sqlite {
             path: options.path.clone(),
             key,
             replica: options.replica.clone(),
+            restored: options.restored,
             status: Arc::clone(&queue.status),
             queue: Mutex::new(Some(queue)),
             readers: Mutex::new(Vec::new()),
@@ -166,6 +171,10 @@ impl Shared {
             task.await
         };
         let result = finished.unwrap_or(Err(StoreError::ModelPanicked));
+        if let Err(StoreError::Fatal(fatal)) = &result {
+            // What cannot be read cannot be trusted to be written either.
+            self.status.give_up(*fatal);
+        }
         drop(permit);
         result
     }
@@ -324,9 +333,13 @@ impl Store for Sqlite {
             let me = shared.replica.clone();
             let many = u64::try_from(limit).unwrap_or(u64::MAX);
             let turn = shared.leases.fetch_add(many, Ordering::Relaxed);
-            shared
+            let mut leased = shared
                 .write(move |connection| outbox::lease(connection, &me, target, now, limit, turn))
-                .await
+                .await?;
+            for one in &mut leased {
+                one.verify_first |= shared.restored;
+            }
+            Ok(leased)
         })
     }
 
@@ -383,6 +396,51 @@ impl Store for Sqlite {
             self.shared
                 .write(move |connection| accept::expire(connection, now)),
         )
+    }
+
+    fn forget(
+        &self,
+        retention: Retention,
+        now: OffsetDateTime,
+        after: PatientId,
+    ) -> Pending<'_, Option<PatientId>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            // Looked for where nobody has to wait for it.
+            let found = shared
+                .read(move |connection, _| removal::look(connection, &retention, now, after))
+                .await?;
+            for due in found.due {
+                shared
+                    .write(move |connection| removal::forget(connection, due))
+                    .await?;
+            }
+            if let Some(before) = found.cards {
+                shared
+                    .write(move |connection| removal::forget_cards(connection, before))
+                    .await?;
+            }
+            Ok(found.next)
+        })
+    }
+
+    fn erase(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, usize> {
+        let (shared, tenant) = (Arc::clone(&self.shared), tenant.to_owned());
+        Box::pin(async move {
+            let queue = shared.queue()?;
+            let answer =
+                queue.run_and_cut(move |connection| removal::erase(connection, &tenant, &keys))?;
+            answered(answer).await
+        })
+    }
+
+    fn back_up(&self, to: PathBuf) -> Pending<'_, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || backup::copy(&shared.path, &to, &shared.key))
+                .await
+                .unwrap_or(Err(StoreError::Closed))
+        })
     }
 
     fn figures(&self) -> Pending<'_, Figures> {

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use super::{
     read::key_fingerprint,
-    rows::{column, execute, failure, first},
+    rows::{READ_ONLY, column, execute, failure, first},
     writer::checkpoint,
 };
 use crate::store::{
@@ -55,6 +55,9 @@ pub struct Options {
     pub queue: usize,
     /// Bytes in the queue of the writer.
     pub queue_bytes: usize,
+    /// The file is a copy that was restored: what stands on targets may be newer than it, and is
+    /// read before it is written for as long as this is open.
+    pub restored: bool,
 }
 
 impl Options {
@@ -69,6 +72,7 @@ impl Options {
             now,
             queue: 1024,
             queue_bytes: 64 << 20,
+            restored: false,
         }
     }
 }
@@ -388,7 +392,7 @@ pub(super) fn stop(connection: &Connection) -> Result<()> {
     checkpoint(connection)
 }
 
-fn write_key(path: &Path, key: &IdentityKey) -> Opened<()> {
+pub(super) fn write_key(path: &Path, key: &IdentityKey) -> Opened<()> {
     let io = |source| OpenError::Io {
         path: path.to_owned(),
         source,
@@ -400,20 +404,28 @@ fn write_key(path: &Path, key: &IdentityKey) -> Opened<()> {
     writeln!(file, "{}", HEXLOWER.encode(key.as_bytes())).map_err(io)?;
     // Without the key the database is worthless: it must be on disk first.
     file.sync_all().map_err(io)?;
+    sync_folder(path).map_err(io)
+}
+
+/// The name of a file is on disk.
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io)
+    File::open(parent)?.sync_all()
 }
 
-fn create_private(path: &Path) -> Opened<()> {
+/// An empty file that nobody else may read.
+pub(super) fn private_file(path: &Path) -> std::io::Result<()> {
     let mut how = OpenOptions::new();
     how.create(true).truncate(false).write(true);
     private(&mut how);
-    how.open(path).map(drop).map_err(|source| OpenError::Io {
+    how.open(path).map(drop)
+}
+
+fn create_private(path: &Path) -> Opened<()> {
+    private_file(path).map_err(|source| OpenError::Io {
         path: path.to_owned(),
         source,
     })
@@ -439,6 +451,11 @@ fn failed(path: &Path, error: StoreError) -> OpenError {
             path: path.to_owned(),
             what: "the database is damaged".to_owned(),
             remedy: "copy the file, its -wal and -shm away and restore the last backup",
+        },
+        StoreError::NoStore(what) if what == READ_ONLY => OpenError::Unusable {
+            path: path.to_owned(),
+            what: what.to_owned(),
+            remedy: "see that the service's user may write to the file and its folder",
         },
         StoreError::Transient(_) => OpenError::Locked {
             path: path.to_owned(),

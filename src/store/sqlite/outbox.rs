@@ -264,7 +264,7 @@ fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec
     const SELECT: &str = "SELECT item.ordinal, item.fhir_type, item.fhir_id, item.revision, \
          item.content_hash, item.outranks_human, resource.identifier_system, \
          resource.identifier_value, resource.body, remote.remote_id, remote.etag, \
-         remote.written_hash FROM delivery_item AS item \
+         remote.written_hash, remote.written_revision FROM delivery_item AS item \
          JOIN resource ON resource.fhir_type = item.fhir_type \
          AND resource.fhir_id = item.fhir_id AND resource.version = item.revision \
          LEFT JOIN remote_resource AS remote ON remote.target_id = ?1 \
@@ -291,6 +291,7 @@ fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec
             remote_id: column(row, 9)?,
             etag: column(row, 10)?,
             written_hash: column(row, 11)?,
+            written_revision: column(row, 12)?,
             outranks_human: column(row, 5)?,
         })
     })

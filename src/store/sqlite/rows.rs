@@ -21,6 +21,9 @@ use crate::clinical::{
 /// Said when the disk is full.
 pub(super) const DISK_FULL: &str = "the disk is full";
 
+/// Said when the file may not be written.
+pub(super) const READ_ONLY: &str = "the database is read-only";
+
 /// What an error of the engine means. Its texts name tables and columns, never values.
 #[expect(
     clippy::needless_pass_by_value,
@@ -32,7 +35,7 @@ pub(super) fn failure(error: rusqlite::Error) -> StoreError {
     };
     match code.code {
         ErrorCode::DiskFull => StoreError::NoStore(DISK_FULL),
-        ErrorCode::ReadOnly => StoreError::NoStore("the database is read-only"),
+        ErrorCode::ReadOnly => StoreError::NoStore(READ_ONLY),
         ErrorCode::CannotOpen => StoreError::NoStore("the database cannot be opened"),
         ErrorCode::SystemIoFailure => StoreError::Fatal(Fatal::Io),
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Fatal(Fatal::Corrupt),

@@ -46,6 +46,15 @@ struct Job {
     /// Whether it may be dropped when it waited too long (nobody was promised anything).
     expires: bool,
     submission: bool,
+    /// Whether it is done only when the log holds nothing of before.
+    cuts_log: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Submission,
+    Own,
+    Removal,
 }
 
 /// What others may know of the writer.
@@ -56,6 +65,14 @@ pub(super) struct Status {
     pub(super) commits: AtomicU64,
     pub(super) ready: AtomicBool,
     pub(super) fatal: watch::Sender<Option<Fatal>>,
+}
+
+impl Status {
+    /// Nothing more may be acknowledged.
+    pub(super) fn give_up(&self, fatal: Fatal) {
+        self.ready.store(false, Ordering::Relaxed);
+        self.fatal.send_replace(Some(fatal));
+    }
 }
 
 /// Queue of the writer: the sending side.
@@ -110,7 +127,7 @@ impl Queue {
         {
             return Err(StoreError::Busy);
         }
-        self.push(bytes, true, work)
+        self.push(bytes, Kind::Submission, work)
     }
 
     /// Work of our own: bounded by those who ask for it, never refused.
@@ -118,13 +135,22 @@ impl Queue {
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
-        self.push(0, false, work)
+        self.push(0, Kind::Own, work)
+    }
+
+    /// The same, acknowledged only once the log was brought into the file and cut: what it removed
+    /// is then nowhere any more.
+    pub(super) fn run_and_cut<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
+        self.push(0, Kind::Removal, work)
     }
 
     fn push<T: Send + 'static>(
         &self,
         bytes: usize,
-        submission: bool,
+        kind: Kind,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         let (answer, answered) = oneshot::channel();
@@ -144,8 +170,9 @@ impl Queue {
             }),
             bytes,
             queued: Instant::now(),
-            expires: submission,
-            submission,
+            expires: kind == Kind::Submission,
+            submission: kind == Kind::Submission,
+            cuts_log: kind == Kind::Removal,
         };
         self.status.queued.fetch_add(1, Ordering::Relaxed);
         self.status.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -229,14 +256,24 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
         let outcome = outcome.and_then(|()| begin(connection));
         let submissions = group.iter().filter(|job| job.submission).count() as u64;
         let (acknowledgements, outcome) = commit(connection, group, outcome);
-        judge(status, &mut unwritable_since, outcome.as_ref().err());
         if outcome.is_ok() {
             written = true;
             status.groups.fetch_add(1, Ordering::Relaxed);
             status.commits.fetch_add(submissions, Ordering::Relaxed);
         }
-        for acknowledge in acknowledgements {
-            acknowledge(outcome.as_ref().err().cloned());
+        let cut = if outcome.is_ok() && acknowledgements.iter().any(|(cuts, _)| *cuts) {
+            checkpoint(connection)
+        } else {
+            Ok(())
+        };
+        judge(
+            status,
+            &mut unwritable_since,
+            cut.as_ref().err().or(outcome.as_ref().err()),
+        );
+        for (cuts, acknowledge) in acknowledgements {
+            let uncut = cut.as_ref().err().filter(|_| cuts);
+            acknowledge(outcome.as_ref().err().or(uncut).cloned());
         }
         if std::fs::metadata(wal).is_ok_and(|wal| wal.len() > WAL_LIMIT) {
             judge(
@@ -273,12 +310,13 @@ fn begin(connection: &Connection) -> Result<()> {
     execute(connection, "BEGIN IMMEDIATE").map(drop)
 }
 
-/// Do all of it and commit: acknowledgements, and whether the group stands.
+/// Do all of it and commit: acknowledgements, each with whether it waits for the log to be cut, and
+/// whether the group stands.
 fn commit(
     connection: &Connection,
     group: Vec<Job>,
     mut outcome: Result<()>,
-) -> (Vec<Acknowledge>, Result<()>) {
+) -> (Vec<(bool, Acknowledge)>, Result<()>) {
     let mut acknowledgements = Vec::with_capacity(group.len());
     for job in group {
         let allowed = match &outcome {
@@ -286,8 +324,9 @@ fn commit(
             Ok(()) if job.expires && job.queued.elapsed() > WAIT => Err(StoreError::Deadline),
             Ok(()) => Ok(connection),
         };
+        let cuts_log = job.cuts_log;
         let (acknowledge, fault) = (job.work)(allowed);
-        acknowledgements.push(acknowledge);
+        acknowledgements.push((cuts_log, acknowledge));
         if let Some(fault) = fault {
             outcome = Err(fault);
         }
@@ -326,8 +365,7 @@ fn judge(status: &Status, unwritable_since: &mut Option<Instant>, error: Option<
         Some(_) => None,
     };
     if let Some(fatal) = fatal {
-        status.ready.store(false, Ordering::Relaxed);
-        status.fatal.send_replace(Some(fatal));
+        status.give_up(fatal);
     }
 }
 

@@ -1,0 +1,174 @@
+//! Removing a patient, and what is older than it is kept.
+
+use time::OffsetDateTime;
+
+use super::{
+    connection::{Connection, Millis, Tried, column},
+    read,
+};
+use crate::store::{
+    codec,
+    error::Result,
+    keys::Hash,
+    lease::PatientId,
+    removal::{self, Cutoffs, Retention},
+};
+
+/// A patient of whom something is to be removed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due {
+    patient: PatientId,
+    cutoffs: Cutoffs,
+}
+
+/// What one look for old things found.
+pub(super) struct Look {
+    pub(super) due: Vec<Due>,
+    /// Cards shown before this are over.
+    pub(super) cards: Option<i64>,
+    /// Where to go on.
+    pub(super) next: Option<PatientId>,
+}
+
+/// Everything about the patients that any of these keys leads to; how many they were.
+pub(super) async fn erase(connection: &Connection, tenant: &str, keys: &[Hash]) -> Tried<usize> {
+    let mut patients = 0;
+    for patient in read::find_patients(connection, tenant, keys).await? {
+        patients += usize::from(erase_patient(connection, patient).await?);
+    }
+    for key in keys {
+        for sql in removal::CARDS_OF_KEY {
+            connection.run(sql, &[&tenant, &key.as_slice()]).await?;
+        }
+    }
+    Ok(patients)
+}
+
+/// `false`: another was quicker.
+async fn erase_patient(connection: &Connection, patient: PatientId) -> Tried<bool> {
+    const UNCHANGED: &str = "UPDATE inbox SET receipt = NULL, idem_key = NULL, \
+         content_hash = NULL, envelope_key = NULL, envelope_detail = NULL, unchanged = NULL \
+         WHERE receipt IS NOT NULL AND position($1 IN unchanged) > 0";
+    if !lock(connection, patient).await? {
+        return Ok(false);
+    }
+    let mark = removal::mark_of(patient);
+    connection.run(UNCHANGED, &[&mark.as_slice()]).await?;
+    for sql in removal::PATIENT {
+        connection.run(sql, &[&patient.0]).await?;
+    }
+    connection.run(removal::PATIENT_ROW, &[&patient.0]).await?;
+    Ok(true)
+}
+
+/// Whoever files for this patient comes before or after, never in the middle.
+async fn lock(connection: &Connection, patient: PatientId) -> Tried<bool> {
+    const LOCK: &str = "SELECT 1 FROM patient WHERE id = $1 FOR UPDATE";
+    Ok(connection.first(LOCK, &[&patient.0]).await?.is_some())
+}
+
+/// Look at the next patients.
+pub(super) async fn look(
+    connection: &Connection,
+    retention: &Retention,
+    now: OffsetDateTime,
+    after: PatientId,
+) -> Tried<Look> {
+    let rows = connection
+        .all(removal::NEXT_PATIENTS, &[&after.0, &removal::PATIENTS])
+        .await?;
+    let mut due = Vec::new();
+    let mut last = None;
+    for row in &rows {
+        let last_as_of = column::<Option<Millis>>(row, 1)?.map(|at| at.0);
+        let one = Due {
+            patient: PatientId(column(row, 0)?),
+            cutoffs: retention.cutoffs(now, last_as_of),
+        };
+        last = Some(one.patient);
+        if is_due(connection, one).await? {
+            due.push(one);
+        }
+    }
+    let before = retention.cutoffs(now, None).findings;
+    let cards = after.0 == 0
+        && connection
+            .first(removal::OLD_CARDS, &[&Millis(before)])
+            .await?
+            .is_some();
+    let more = i64::try_from(rows.len()) == Ok(removal::PATIENTS);
+    Ok(Look {
+        due,
+        cards: cards.then_some(before),
+        next: last.filter(|_| more),
+    })
+}
+
+async fn is_due(connection: &Connection, due: Due) -> Tried<bool> {
+    let Due { patient, cutoffs } = due;
+    for (sql, before) in [
+        (removal::OLD_VALUES, cutoffs.timeline),
+        (removal::OLD_FINDINGS, cutoffs.findings),
+    ] {
+        let found = connection
+            .first(sql, &[&patient.0, &Millis(before)])
+            .await?;
+        if found.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(!old_facts(connection, due).await?.is_empty())
+}
+
+async fn old_facts(connection: &Connection, due: Due) -> Tried<Vec<Vec<u8>>> {
+    let rows = connection.all(removal::FACTS, &[&due.patient.0]).await?;
+    let facts = rows.iter().map(|row| -> Result<_> {
+        let facts = codec::tokens(column(row, 1)?)?;
+        let filed_at = column::<Millis>(row, 2)?.0;
+        let over = removal::is_over(&facts, filed_at, due.cutoffs.timeline);
+        Ok(over.then_some(column::<Vec<u8>>(row, 0)?))
+    });
+    let over: Vec<Option<Vec<u8>>> = facts.collect::<Result<_>>()?;
+    Ok(over.into_iter().flatten().collect())
+}
+
+/// Remove what is over of one patient, and the patient when nothing is left.
+pub(super) async fn forget(connection: &Connection, due: Due) -> Tried<()> {
+    let Due { patient, cutoffs } = due;
+    if !lock(connection, patient).await? {
+        return Ok(());
+    }
+    let mut removed = 0;
+    for key in old_facts(connection, due).await? {
+        removed += connection.run(removal::FACT, &[&patient.0, &key]).await?;
+    }
+    for sql in removal::VALUES {
+        removed += connection
+            .run(sql, &[&patient.0, &Millis(cutoffs.timeline)])
+            .await?;
+    }
+    let before = Millis(cutoffs.findings);
+    for sql in removal::FINDINGS {
+        removed += connection.run(sql, &[&patient.0, &before]).await?;
+    }
+    if removed > 0 {
+        for sql in removal::LEFTOVERS {
+            connection.run(sql, &[&patient.0]).await?;
+        }
+    }
+    let empty = connection
+        .first(removal::EMPTY, &[&patient.0, &before])
+        .await?;
+    if empty.is_some() {
+        erase_patient(connection, patient).await?;
+    }
+    Ok(())
+}
+
+/// Remove cards that are over.
+pub(super) async fn forget_cards(connection: &Connection, before: i64) -> Tried<()> {
+    for sql in removal::CARDS {
+        connection.run(sql, &[&Millis(before)]).await?;
+    }
+    Ok(())
+}

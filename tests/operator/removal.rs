@@ -1,0 +1,252 @@
+//! A patient is deleted: nothing of it is in any file of the database, while others are filed.
+
+use std::{
+    collections::HashSet,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::{
+    process::{PROGRAM, Process, serve, sqlite, stderr, stdout},
+    senders::{Senders, bundle, lost, post},
+};
+
+/// In everything that is sent about the patient.
+const MARK: &str = "Zaphodmarked";
+
+/// As long as the mark.
+type Trace = [u8; 12];
+
+/// Texts and bytes that say something of the patient and of nobody else.
+struct Traces(HashSet<Trace>);
+
+impl Traces {
+    /// The mark, and pieces of every body that is kept of the patient, which is compressed.
+    fn collect(database: &Path) -> Self {
+        let own = bodies(database, "LIKE");
+        let mut traces = HashSet::from([Trace::try_from(MARK.as_bytes()).unwrap()]);
+        for body in &own {
+            // From its middle: the beginnings of bodies are alike. Pieces, for it may lie on two pages.
+            for middle in [body.len() / 3, body.len() / 2, body.len() * 2 / 3] {
+                traces.extend(body[middle..].first_chunk::<12>());
+            }
+        }
+        Self(traces)
+    }
+
+    /// How many are found in the files of the database, and in no body of another patient: some of
+    /// what compression leaves is alike in many.
+    fn hits(&self, database: &Path) -> usize {
+        let found = ["", "-wal", "-shm"].map(|suffix| {
+            let mut path = database.as_os_str().to_owned();
+            path.push(suffix);
+            self.found_in(&std::fs::read(PathBuf::from(path)).unwrap_or_default())
+        });
+        let mut found: HashSet<Trace> = found.into_iter().flatten().collect();
+        for body in bodies(database, "NOT LIKE") {
+            for alike in self.found_in(&body) {
+                found.remove(&alike);
+            }
+        }
+        found.len()
+    }
+
+    fn found_in(&self, bytes: &[u8]) -> HashSet<Trace> {
+        // Most places begin like none of them, and there are many places.
+        let mut begins = vec![false; 1 << 16];
+        for trace in &self.0 {
+            begins[usize::from(trace[0]) << 8 | usize::from(trace[1])] = true;
+        }
+        bytes
+            .array_windows()
+            .filter(|[first, second, ..]: &&Trace| {
+                begins[usize::from(*first) << 8 | usize::from(*second)]
+            })
+            .filter(|piece| self.0.contains(*piece))
+            .copied()
+            .collect()
+    }
+}
+
+/// Everything compressed that is kept of the patient, or of all others.
+fn bodies(database: &Path, of: &str) -> Vec<Vec<u8>> {
+    let connection =
+        Connection::open_with_flags(database, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let sql = format!(
+        "WITH these AS (SELECT id FROM patient WHERE identifiers {of} '%{MARK}%') \
+         SELECT body FROM inbox_patient WHERE patient_id IN these \
+         UNION ALL SELECT body FROM resource WHERE patient_id IN these \
+         UNION ALL SELECT receipt FROM inbox WHERE receipt IS NOT NULL AND id IN \
+         (SELECT inbox_id FROM inbox_patient WHERE patient_id IN these)"
+    );
+    let mut statement = connection.prepare(&sql).unwrap();
+    let bodies = statement.query_map([], |row| row.get(0)).unwrap();
+    bodies.collect::<Result<_, _>>().unwrap()
+}
+
+/// A call of CDS Hooks with low counts: a card, which is kept.
+fn hook(patient: &str) -> Value {
+    let searchset = |entries: Vec<Value>| json!({ "resourceType": "Bundle", "type": "searchset", "total": entries.len(), "entry": entries });
+    let count = |code: &str, value: f64, unit: &str| {
+        let resource = json!({
+            "resourceType": "Observation", "id": format!("o{code}"), "status": "final",
+            "category": [{ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory" }] }],
+            "code": { "coding": [{ "system": "http://loinc.org", "code": code }] },
+            "subject": { "reference": format!("Patient/{patient}") },
+            "effectiveDateTime": "2026-11-10T08:00:00Z",
+            "valueQuantity": { "value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit }
+        });
+        searchset(vec![json!({
+            "fullUrl": format!("https://ehr.example/fhir/Observation/o{code}"),
+            "resource": resource, "search": { "mode": "match" }
+        })])
+    };
+    json!({
+        "hook": "patient-view", "hookInstance": "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+        "context": { "userId": "Practitioner/1", "patientId": patient, "encounterId": format!("{MARK}-encounter") },
+        "prefetch": {
+            "patient": { "resourceType": "Patient", "id": patient, "gender": "male", "birthDate": "1970-05-01" },
+            "hgb": count("718-7", 80.0, "g/L"),
+            "plt": count("777-3", 30.0, "10*9/L"),
+            "wbc": count("6690-2", 2.0, "10*9/L"),
+            "anc": count("751-8", 0.4, "10*9/L"),
+        }
+    })
+}
+
+fn delete(base: &str, patient: &str) -> (Option<i32>, String) {
+    let mut child = Command::new(PROGRAM)
+        .args(["patients", "delete", "-", "--server", base])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "{patient}").unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_a_deleted_patient() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("m.db");
+    let process = Process::start(serve(&["--database", &sqlite(&database)]));
+    let senders = Senders::start(&process.base);
+    senders
+        .until("others are stored", |senders| senders.acknowledged() >= 20)
+        .await;
+    // Corrections too, so that there are older versions.
+    let mut whole = String::new();
+    for round in [0, 1, 2, 3] {
+        whole = bundle(MARK, round).to_string();
+        let answer = post(&process.base, &whole).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let corrected = whole.replace("\"value\":95", "\"value\":96");
+        assert!(post(&process.base, &corrected).await.is_some());
+    }
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let card = client
+        .post(format!(
+            "{}/cds-services/marrowflag-cytopenia",
+            process.base
+        ))
+        .json(&hook(MARK))
+        .send()
+        .await
+        .unwrap();
+    let card: Value = card.json().await.unwrap();
+    assert_eq!(card["cards"].as_array().map(Vec::len), Some(1), "{card}");
+    senders
+        .until("others go on", |senders| senders.acknowledged() >= 60)
+        .await;
+    let traces = Traces::collect(&database);
+    let before = traces.hits(&database);
+    assert!(before > 50, "{before}");
+
+    let (code, said) = delete(
+        &process.base,
+        &format!("https://hospital.example/mrn|{MARK}"),
+    );
+    assert_eq!((code, said.contains("deleted")), (Some(0), true), "{said}");
+    let after = traces.hits(&database);
+    let still = senders.acknowledged();
+    senders
+        .until("others go on", |senders| {
+            senders.acknowledged() >= still + 20
+        })
+        .await;
+    let later = traces.hits(&database);
+    let acknowledged = senders.stop().await;
+    let (code, said) = delete(&process.base, &format!("Patient/{MARK}"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("nothing is held"), "{said}");
+    let others_lost = lost(&process.base, &acknowledged).await;
+    // Sent again it is a new patient.
+    let again = post(&process.base, &whole).await.unwrap();
+    assert!(
+        !again.replayed && again.text.contains("201"),
+        "{}",
+        again.text
+    );
+    let ended = process.stop();
+    assert!(!ended.log.contains(MARK), "{}", ended.log);
+    println!(
+        "P16 deletion: {} traces, {before} hits before, {after} after the answer, {later} under load later; \
+         {} others acknowledged, lost {others_lost}",
+        traces.0.len(),
+        acknowledged.len()
+    );
+    assert_eq!((after, later, others_lost), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_counts_are_forgotten_by_the_service_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = sqlite(&directory.path().join("m.db"));
+    let start = |days: &str| Process::start(serve(&["--database", &database, "--retention", days]));
+    let process = start("1200");
+    for round in [0, 3] {
+        // Ten years before the others.
+        let text = bundle("p1", round).to_string();
+        let text = match round {
+            0 => text.replace("2026-11", "2016-11"),
+            _ => text,
+        };
+        assert_eq!(post(&process.base, &text).await.unwrap().status, 200);
+    }
+    let report = |process: &Process| {
+        let url = format!("{}/metrics", process.base);
+        async move {
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            client.get(url).send().await.unwrap().status().as_u16()
+        }
+    };
+    assert_eq!(report(&process).await, 200);
+    assert_eq!(process.stop().code, Some(0));
+    let values = || -> i64 {
+        Connection::open(directory.path().join("m.db"))
+            .unwrap()
+            .query_row("SELECT count(*) FROM observation", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(values(), 6);
+    // It looks when it starts; a stop waits for what was begun.
+    let process = start("1200");
+    let mut left = 6;
+    for _ in 0..200 {
+        left = values();
+        if left == 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(left, 3);
+    assert_eq!(process.stop().code, Some(0));
+}
