@@ -201,7 +201,12 @@ fn entries() -> Vec<Entry> {
         for row in rows(table) {
             entries.push(Entry {
                 table,
-                rule: row.get("rule").to_owned(),
+                rule: match (table, row.get("lineage")) {
+                    ("grades", "E") => "hb".to_owned(),
+                    ("grades", "N") => "anc".to_owned(),
+                    ("grades", _) => "plt".to_owned(),
+                    _ => row.get("rule").to_owned(),
+                },
                 timeline: match table {
                     "grades" => grade_row(&row),
                     "aplasia_labels" => aplasia(&row),

@@ -25,6 +25,7 @@ mod calls;
 mod ehr;
 mod feedback;
 mod fetching;
+mod life;
 mod model;
 mod pages;
 mod samples;
