@@ -5,26 +5,13 @@
 //! and healthy counts (no card), and the same with low counts of another patient each time (a card,
 //! which is kept). It prints requests a second, median and 99th percentile, and the ratios.
 //!
-//! Own code and not `wrk`: every call needs another hookInstance and patient.
-
 #![expect(clippy::print_stdout, reason = "a bench says what it measured")]
 #![expect(clippy::expect_used, reason = "a bench stops when something is wrong")]
-#![expect(
-    clippy::cast_precision_loss,
-    reason = "counts and times are far below 2^52"
-)]
+mod load;
 
-use std::{
-    fmt::Write as _,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    process::{Child, Command, Stdio},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, sync::atomic::AtomicU64, time::Duration};
+
+use load::{Measured, Server, marrowflag, sqlite};
 
 const CALLERS: usize = 16;
 const ROUNDS: usize = 5;
@@ -35,7 +22,7 @@ const PATIENT: &str = "pppppppp";
 
 fn main() {
     let scratch = tempfile::tempdir().expect("a directory for the database");
-    let server = Server::start(&scratch.path().join("bench.db").display().to_string());
+    let server = Server::start(&mut marrowflag(&["--database", &sqlite(scratch.path())]));
     let healthy = template(["150", "250", "6.0", "4.0"]);
     let low = template(["89", "84", "5.0", "3.0"]);
     println!(
@@ -43,10 +30,13 @@ fn main() {
         healthy.len(),
         ROUND.as_secs()
     );
-    let next = AtomicU64::new(0);
+    let next = AtomicU64::new(1);
     let cases = [Case::Empty, Case::Hook(&healthy), Case::Hook(&low)];
     // The answers are looked at once: a fast refusal would be no feat.
-    let answers: Vec<String> = cases.iter().map(|case| case.once(&server, &next)).collect();
+    let answers: Vec<String> = cases
+        .iter()
+        .map(|case| server.ask(case.request(&server.address, 0).as_bytes()))
+        .collect();
     assert!(
         answers
             .get(1)
@@ -62,7 +52,12 @@ fn main() {
     for round in 1..=ROUNDS {
         let measured: Vec<Measured> = cases
             .iter()
-            .map(|case| measure(&server, case, &next))
+            .map(|case| {
+                load::measure(&server, CALLERS, ROUND, &next, |number, bytes| {
+                    bytes.clear();
+                    bytes.extend_from_slice(case.request(&server.address, number).as_bytes());
+                })
+            })
             .collect();
         let [empty, nothing, card] = measured.as_slice() else {
             return;
@@ -95,14 +90,11 @@ enum Case<'a> {
 }
 
 impl Case<'_> {
-    fn request(&self, address: &str, next: &AtomicU64) -> String {
+    fn request(&self, address: &str, number: u64) -> String {
         match self {
             Self::Empty => format!("GET /livez HTTP/1.1\r\nHost: {address}\r\n\r\n"),
             Self::Hook(template) => {
-                let body = template.replace(
-                    PATIENT,
-                    &format!("{:08}", next.fetch_add(1, Ordering::Relaxed)),
-                );
+                let body = template.replace(PATIENT, &format!("{number:08}"));
                 format!(
                     "POST /cds-services/marrowflag-cytopenia HTTP/1.1\r\nHost: {address}\r\n\
                      Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -110,15 +102,6 @@ impl Case<'_> {
                 )
             }
         }
-    }
-
-    fn once(&self, server: &Server, next: &AtomicU64) -> String {
-        let mut stream = server.connect();
-        let request = self.request(&server.address, next);
-        stream.write_all(request.as_bytes()).expect("send");
-        let mut answer = vec![0; 64 << 10];
-        let length = read_answer(&mut stream, &mut answer);
-        String::from_utf8_lossy(answer.get(..length).expect("within")).into_owned()
     }
 }
 
@@ -150,127 +133,4 @@ fn template(values: [&str; 4]) -> String {
     format!(
         r#"{{"hook":"patient-view","hookInstance":"{PATIENT}","context":{{"userId":"Practitioner/1","patientId":"{PATIENT}"}},"prefetch":{{{prefetch}}}}}"#
     )
-}
-
-struct Measured {
-    rate: f64,
-    p50: f64,
-    p99: f64,
-}
-
-fn measure(server: &Server, case: &Case<'_>, next: &AtomicU64) -> Measured {
-    let stop = AtomicBool::new(false);
-    let times = Mutex::new(Vec::new());
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| {
-                let mut stream = server.connect();
-                let mut answer = vec![0; 64 << 10];
-                let mut own = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let request = case.request(&server.address, next);
-                    let sent = Instant::now();
-                    stream.write_all(request.as_bytes()).expect("send");
-                    read_answer(&mut stream, &mut answer);
-                    own.push(sent.elapsed().as_secs_f64() * 1000.0);
-                }
-                times.lock().expect("no panic").append(&mut own);
-            });
-        }
-        std::thread::sleep(ROUND);
-        stop.store(true, Ordering::Relaxed);
-    });
-    let seconds = start.elapsed().as_secs_f64();
-    let mut times = times.into_inner().expect("no panic");
-    times.sort_by(f64::total_cmp);
-    let at = |hundredths: usize| {
-        times
-            .get(times.len() * hundredths / 100)
-            .copied()
-            .unwrap_or(f64::NAN)
-    };
-    Measured {
-        rate: times.len() as f64 / seconds,
-        p50: at(50),
-        p99: at(99),
-    }
-}
-
-/// Head and body; how many bytes.
-fn read_answer(stream: &mut TcpStream, answer: &mut [u8]) -> usize {
-    let mut length = 0;
-    loop {
-        let read = stream
-            .read(answer.get_mut(length..).expect("a small answer"))
-            .expect("an answer");
-        assert!(read > 0, "the server closed the connection");
-        length += read;
-        let text = answer.get(..length).expect("within");
-        let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(text.get(..end).expect("within"));
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        let body: usize = head
-            .lines()
-            .find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("content-length")
-                    .then(|| value.trim().parse().ok())?
-            })
-            .unwrap_or(0);
-        if length >= end + 4 + body {
-            return length;
-        }
-    }
-}
-
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(database: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--as-of",
-                "sampled",
-                "--log",
-                "error",
-            ])
-            .arg("--database")
-            .arg(format!("sqlite:{database}"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("the first line");
-        let address = line
-            .rsplit("http://")
-            .next()
-            .expect("an address")
-            .trim()
-            .to_owned();
-        Self { child, address }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("connect");
-        stream.set_nodelay(true).expect("nodelay");
-        stream
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

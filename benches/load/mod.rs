@@ -1,0 +1,269 @@
+//! Servers as processes, senders over plain sockets, and what they measure: for every bench that
+//! goes through the door.
+//!
+//! Own code and not `wrk`: every request needs another patient and other identifiers, or the second
+//! one would be answered from its receipt.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    reason = "shared by several benches, of which none uses everything; counts and times are far below 2^52, and a \
+              bench stops when something is wrong"
+)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// The core that a pinned server has for itself.
+pub(crate) const SERVER_CORE: &str = "0";
+
+/// A server process; its first line on standard output ends with its address.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("the first line");
+        let address = line.rsplit("http://").next().expect("an address");
+        Self {
+            child,
+            address: address.trim().to_owned(),
+        }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("connect");
+        stream.set_nodelay(true).expect("nodelay");
+        stream
+    }
+
+    /// One request and its answer, head and body.
+    pub(crate) fn ask(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request).expect("send");
+        let mut answer = vec![0; 64 << 10];
+        let length = read_answer(&mut stream, &mut answer);
+        String::from_utf8_lossy(answer.get(..length).expect("within")).into_owned()
+    }
+
+    /// User and system time so far, in microseconds; of the thread with this name, or of all.
+    fn cpu_us(&self, thread: Option<&str>) -> f64 {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let nanoseconds = |task: std::path::PathBuf| -> Option<f64> {
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            if thread.is_some_and(|thread| name.trim() != thread) {
+                return None;
+            }
+            let text = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        let tasks = std::fs::read_dir(tasks).expect("/proc");
+        let sum: f64 = tasks
+            .flatten()
+            .filter_map(|task| nanoseconds(task.path()))
+            .sum();
+        sum / 1_000.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `marrowflag serve` on a free port, with further arguments.
+pub(crate) fn marrowflag(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marrowflag"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--as-of", "sampled"])
+        .args(["--log", "error"])
+        .args(arguments);
+    command
+}
+
+/// The same command on one core.
+pub(crate) fn pinned(command: &Command) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned
+        .args(["-c", SERVER_CORE])
+        .arg(command.get_program())
+        .args(command.get_args());
+    pinned
+}
+
+/// The argument of `--database` for a new file in `folder`.
+pub(crate) fn sqlite(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("bench.db").display())
+}
+
+/// What came of some time of sending.
+pub(crate) struct Measured {
+    /// Answers a second.
+    pub(crate) rate: f64,
+    /// Milliseconds to an answer, median.
+    pub(crate) p50: f64,
+    /// And the slowest hundredth.
+    pub(crate) p99: f64,
+    /// Microseconds of the server's processor time per request.
+    pub(crate) cpu_us: f64,
+    /// And of the thread that writes to SQLite.
+    pub(crate) writer_us: f64,
+}
+
+/// So many senders, each sending the next request when its last is answered.
+pub(crate) fn measure(
+    server: &Server,
+    senders: usize,
+    time: Duration,
+    next: &AtomicU64,
+    request: impl Fn(u64, &mut Vec<u8>) + Sync,
+) -> Measured {
+    const WRITER: Option<&str> = Some("store-writer");
+    let stop = AtomicBool::new(false);
+    let times = Mutex::new(Vec::new());
+    let before = (server.cpu_us(None), server.cpu_us(WRITER));
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..senders {
+            scope.spawn(|| {
+                let mut stream = server.connect();
+                let (mut bytes, mut answer) = (Vec::new(), vec![0; 64 << 10]);
+                let mut own = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    request(next.fetch_add(1, Ordering::Relaxed), &mut bytes);
+                    let sent = Instant::now();
+                    stream.write_all(&bytes).expect("send");
+                    read_answer(&mut stream, &mut answer);
+                    own.push(sent.elapsed().as_secs_f64() * 1000.0);
+                }
+                times.lock().expect("no panic").append(&mut own);
+            });
+        }
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    let mut times = times.into_inner().expect("no panic");
+    times.sort_by(f64::total_cmp);
+    let requests = times.len() as f64;
+    let at = |hundredths: usize| {
+        let place = times.len() * hundredths / 100;
+        times.get(place).copied().unwrap_or(f64::NAN)
+    };
+    Measured {
+        rate: requests / seconds,
+        p50: at(50),
+        p99: at(99),
+        cpu_us: (server.cpu_us(None) - before.0) / requests,
+        writer_us: (server.cpu_us(WRITER) - before.1) / requests,
+    }
+}
+
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Reads one answer with a `Content-Length` and says how long it is; anything but 200 stops the
+/// bench.
+fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> usize {
+    let mut filled = 0;
+    loop {
+        if filled == buffer.len() {
+            buffer.resize(buffer.len() * 2, 0);
+        }
+        let free = buffer.get_mut(filled..).expect("within the buffer");
+        let read = stream.read(free).expect("receive");
+        assert!(read > 0, "the server closed the connection");
+        filled += read;
+        let so_far = buffer.get(..filled).expect("within the buffer");
+        let Some(head_end) = so_far.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let head =
+            String::from_utf8_lossy(so_far.get(..head_end).expect("within")).to_ascii_lowercase();
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .map_or(0, |length| length.trim().parse().expect("a length"));
+        if filled >= head_end + 4 + length {
+            assert!(
+                head.starts_with("http/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(so_far)
+            );
+            return filled;
+        }
+    }
+}
+
+/// A full blood count of 25 kB, cut at the places where each copy differs.
+pub(crate) struct Template {
+    pieces: Vec<Vec<u8>>,
+    /// Entries of the Bundle; the first is the patient.
+    pub(crate) entries: usize,
+}
+
+const PATIENT: &str = "4712";
+const DIGITS: usize = 8;
+
+impl Template {
+    pub(crate) fn full_blood_count() -> Self {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bundles/full-blood-count.json");
+        let text = std::fs::read_to_string(path).expect("the fixture");
+        // The patient's number is in every identifier; the urn:uuid of an entry only has to be
+        // unique inside its Bundle.
+        let pieces = text
+            .split(PATIENT)
+            .map(|piece| piece.as_bytes().to_vec())
+            .collect();
+        Self {
+            pieces,
+            entries: text.matches("\"fullUrl\"").count(),
+        }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.pieces.iter().map(Vec::len).sum::<usize>()
+            + self.pieces.len().saturating_sub(1) * DIGITS
+    }
+
+    pub(crate) fn request(&self, server: &Server, path: &str, number: u64, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        write!(
+            bytes,
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/fhir+json\r\nContent-Length: {}\r\n\r\n",
+            server.address,
+            self.size()
+        )
+        .expect("memory");
+        for (at, piece) in self.pieces.iter().enumerate() {
+            if at > 0 {
+                write!(bytes, "{number:0DIGITS$}").expect("memory");
+            }
+            bytes.extend_from_slice(piece);
+        }
+    }
+}
