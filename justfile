@@ -48,6 +48,7 @@ bench-commit:
 prove:
     MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
         cargo test --test operator -- --nocapture
+    MARROWFLAG_ROUNDS=200 cargo test --test replicas -- --nocapture
 
 # Which numbers of the model can move one step without a row of the case tables noticing.
 limits:

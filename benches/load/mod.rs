@@ -232,7 +232,37 @@ impl Template {
     pub(crate) fn full_blood_count() -> Self {
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/bundles/full-blood-count.json");
-        let text = std::fs::read_to_string(path).expect("the fixture");
+        Self::new(&std::fs::read_to_string(path).expect("the fixture"))
+    }
+
+    /// The same with so many Observations: some of them once more, of the year before.
+    pub(crate) fn with_observations(count: usize) -> Self {
+        let mut bundle: serde_json::Value =
+            serde_json::from_str(&Self::full_blood_count().text(PATIENT)).expect("JSON");
+        let entries = bundle
+            .get_mut("entry")
+            .and_then(serde_json::Value::as_array_mut)
+            .expect("entries");
+        let missing = (count + 1).saturating_sub(entries.len());
+        let earlier: Vec<_> = (0_u32..)
+            .zip(entries.iter().skip(1).take(missing))
+            .map(|(number, entry)| {
+                let text = entry.to_string();
+                let text = text
+                    .replace("\"2026-", "\"2025-")
+                    .replace("-2026-", "-2025-");
+                let mut entry: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                if let Some(url) = entry.get_mut("fullUrl") {
+                    *url = format!("urn:uuid:00000000-0000-4000-8000-{number:012}").into();
+                }
+                entry
+            })
+            .collect();
+        entries.extend(earlier);
+        Self::new(&bundle.to_string())
+    }
+
+    fn new(text: &str) -> Self {
         // The patient's number is in every identifier; the urn:uuid of an entry only has to be
         // unique inside its Bundle.
         let pieces = text
@@ -243,6 +273,16 @@ impl Template {
             pieces,
             entries: text.matches("\"fullUrl\"").count(),
         }
+    }
+
+    /// The Bundle of one patient.
+    fn text(&self, patient: &str) -> String {
+        let pieces: Vec<_> = self
+            .pieces
+            .iter()
+            .map(|piece| String::from_utf8_lossy(piece))
+            .collect();
+        pieces.join(patient)
     }
 
     pub(crate) fn size(&self) -> usize {
