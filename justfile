@@ -40,10 +40,15 @@ snapshots:
 bench:
     cargo bench --bench durable_door
 
+# What durability costs at 1, 16 and 64 senders, on both engines; wants idle cores.
+bench-commit:
+    cargo bench --bench commit
+
 # The promises about disks, files and copies with their full figures.
 prove:
     MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
         cargo test --test operator -- --nocapture
+    MARROWFLAG_ROUNDS=200 cargo test --test replicas -- --nocapture
 
 # Which numbers of the model can move one step without a row of the case tables noticing.
 limits:

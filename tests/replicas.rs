@@ -419,15 +419,24 @@ fn shared(test: &str) -> Option<Place> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_keep_each_patients_order() {
     if let Some(place) = shared("two_replicas_keep_each_patients_order") {
-        hammer("two replicas", &place, 2, 12, |_| None).await;
+        hammer("P2 two replicas", &place, 2, 12, |_| None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_replicas_keep_each_patients_order() {
     if let Some(place) = shared("four_replicas_keep_each_patients_order") {
-        hammer("four replicas", &place, 4, 12, |_| None).await;
+        hammer("P2 four replicas", &place, 4, 12, |_| None).await;
     }
+}
+
+/// Rounds under trouble: `just prove` goes on until as many interruptions are through as promised.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it says how long the test is to take"
+)]
+fn rounds() -> usize {
+    std::env::var("MARROWFLAG_ROUNDS").map_or(20, |text| text.parse().unwrap())
 }
 
 /// Again and again until the senders are done.
@@ -464,7 +473,7 @@ async fn a_restarted_server_loses_and_repeats_nothing() {
         });
         server.start();
     });
-    hammer("restarts", &place, 2, 20, restart).await;
+    hammer("P7d restarts", &place, 2, rounds(), restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -491,7 +500,7 @@ async fn terminated_connections_lose_and_repeat_nothing() {
                 .unwrap();
         });
     });
-    hammer("terminated connections", &place, 2, 20, terminate).await;
+    hammer("P7d terminated connections", &place, 2, rounds(), terminate).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -534,7 +543,7 @@ async fn a_lost_answer_to_commit_is_settled_by_asking() {
     let again = make().accept(&direct).await.unwrap();
     assert!(matches!(again, Accepted::Replayed { .. }), "{again:?}");
     println!(
-        "lost answers: {} after and {} before the commit settled, 1 refused and found; lost 0, done twice 0",
+        "P7d lost answers: {} after and {} before the commit settled, 1 refused and found; lost 0, done twice 0",
         figures[1], figures[0]
     );
 }

@@ -8,6 +8,7 @@ use super::{
     Pending, codec,
     error::{Result, StoreError},
     keys::Hash,
+    row,
 };
 use crate::{
     clinical::assessment::Acknowledged,
@@ -116,13 +117,10 @@ pub trait CardStore: Send + Sync {
     fn feedback_report(&self) -> Pending<'_, Vec<RuleFeedback>>;
 }
 
-/// Year 9999: an answer that counts until something else happens.
-const FOR_EVER: i64 = 253_402_214_400_000;
-
 /// Until when an answer given at `at` keeps a finding quiet; as `codec::millis`.
 pub(crate) fn acknowledged_until(what: Acknowledged, at: OffsetDateTime) -> i64 {
     match what {
-        Acknowledged::NotRelevant => FOR_EVER,
+        Acknowledged::NotRelevant => row::FOR_EVER,
         Acknowledged::Known => codec::millis(at.saturating_add(Duration::days(90))),
         Acknowledged::Other => codec::millis(at.saturating_add(Duration::days(30))),
     }

@@ -15,6 +15,7 @@ mod plan;
 pub mod postgres;
 pub mod reading;
 pub mod removal;
+mod row;
 pub mod sqlite;
 pub mod submission;
 

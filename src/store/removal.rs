@@ -5,7 +5,12 @@
 
 use time::{Duration, OffsetDateTime};
 
-use super::codec;
+use super::{
+    codec,
+    error::{Result, StoreError},
+    lease::PatientId,
+    row::{Row, get},
+};
 use crate::clinical::timeline::Fact;
 
 /// How long what is kept.
@@ -53,11 +58,27 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.whole_milliseconds()).unwrap_or(i64::MAX)
 }
 
+/// A patient of whom something is to be removed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    pub(crate) patient: PatientId,
+    pub(crate) cutoffs: Cutoffs,
+}
+
+/// What one look for old things found.
+pub(crate) struct Found {
+    pub(crate) due: Vec<Due>,
+    /// Cards shown before this are over.
+    pub(crate) cards: Option<i64>,
+    /// Where to go on.
+    pub(crate) next: Option<PatientId>,
+}
+
 /// Patients that one call of `forget` looks at.
 pub(crate) const PATIENTS: i64 = 100;
 
 /// Whether a fact is over: it ended, or, without an end, was last said to be true, before `cutoff`.
-pub(crate) fn is_over(facts: &[Fact], filed_at: i64, cutoff: i64) -> bool {
+fn is_over(facts: &[Fact], filed_at: i64, cutoff: i64) -> bool {
     let ended = |fact: &Fact| fact.until.map_or(filed_at, codec::millis);
     facts.iter().map(ended).max().unwrap_or(filed_at) < cutoff
 }
@@ -65,6 +86,22 @@ pub(crate) fn is_over(facts: &[Fact], filed_at: i64, cutoff: i64) -> bool {
 /// The next patients and their newest assessments. `$1`: after this one; `$2`: how many.
 pub(crate) const NEXT_PATIENTS: &str =
     "SELECT id, last_as_of FROM patient WHERE id > $1 ORDER BY id LIMIT $2";
+
+/// Where to go on after these patients: nowhere when they were the last.
+pub(crate) fn next(looked_at: &[Due]) -> Option<PatientId> {
+    let more = i64::try_from(looked_at.len()) == Ok(PATIENTS);
+    looked_at.last().map(|due| due.patient).filter(|_| more)
+}
+
+impl Retention {
+    /// From a row of [`NEXT_PATIENTS`].
+    pub(crate) fn due(&self, row: &impl Row, now: OffsetDateTime) -> Result<Due> {
+        Ok(Due {
+            patient: PatientId(get(row, 0)?),
+            cutoffs: self.cutoffs(now, row.millis(1)?),
+        })
+    }
+}
 
 /// Whether a patient has values that are over. `$1`: whose; `$2`: before when.
 pub(crate) const OLD_VALUES: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM observation \
@@ -81,6 +118,16 @@ pub(crate) const OLD_FINDINGS: &str = "SELECT 1 WHERE EXISTS (SELECT 1 FROM find
 
 /// Facts of a patient. `$1`: whose.
 pub(crate) const FACTS: &str = "SELECT key, tokens, filed_at FROM fact WHERE patient_id = $1";
+
+/// The key of a fact that is over, from a row of [`FACTS`].
+pub(crate) fn old_fact(row: &impl Row, cutoff: i64) -> Result<Option<Vec<u8>>> {
+    let facts = codec::tokens(get(row, 1)?)?;
+    let filed_at = row
+        .millis(2)?
+        .ok_or(StoreError::Unreadable("fact.filed_at"))?;
+    let key = get(row, 0)?;
+    Ok(is_over(&facts, filed_at, cutoff).then_some(key))
+}
 
 /// A fact goes. `$1`: whose; `$2`: which.
 pub(crate) const FACT: &str = "DELETE FROM fact WHERE patient_id = $1 AND key = $2";
@@ -200,7 +247,7 @@ pub(crate) const CARDS_OF_KEY: [&str; 2] = [
 ];
 
 /// Receipts that only said that something of the patient is unchanged keep it in this list.
-pub(crate) fn mark_of(patient: super::lease::PatientId) -> [u8; 8] {
+pub(crate) fn mark_of(patient: PatientId) -> [u8; 8] {
     patient.0.to_be_bytes()
 }
 

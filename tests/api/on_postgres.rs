@@ -137,6 +137,25 @@ async fn a_submission_goes_all_the_way_on_postgresql() {
     )))
     .await;
     assert_eq!(read.status, 200);
+    // A patient goes on request; the database is copied by its own tools.
+    let copied = process::run(&["backup", "/nowhere/copy", "--server", &other.base]);
+    assert_eq!(copied.status.code(), Some(1));
+    assert!(stderr(&copied).contains("pg_dump"), "{}", stderr(&copied));
+    let delete = || process::run(&["patients", "delete", "Patient/p1", "--server", &other.base]);
+    let (deleted, again) = (delete(), delete());
+    assert!(
+        stdout(&deleted).starts_with("deleted"),
+        "{}",
+        stderr(&deleted)
+    );
+    assert!(stdout(&again).contains("nothing is held"));
+    assert!(beside.flags("p1").await.is_empty());
+    let anew = beside.post("/fhir", &bundle).await;
+    assert_eq!(
+        anew.header("idempotency-replayed"),
+        "",
+        "its receipt is gone"
+    );
     let ended = other.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert!(!ended.log.contains("sslmode"), "{}", ended.log);

@@ -10,10 +10,8 @@ use deadpool_postgres::Pool;
 use tokio::{task::block_in_place, time::timeout};
 
 use super::{
-    claim::{self, Claim, GiveUp},
-    connection::{
-        AGAIN, Committed, Connection, Millis, Tried, Trouble, UNREACHABLE, column, pause,
-    },
+    claim::{self, Claim},
+    connection::{AGAIN, Committed, Connection, Millis, Tried, Trouble, UNREACHABLE, pause},
     resolve::{self, resolve},
     rows,
 };
@@ -25,6 +23,7 @@ use crate::{
         keys::ResultId,
         lease::PatientId,
         plan::{self, Change, Group, Known, NewDelivery, PatientPlan, Plan, Resolved, StoredValue},
+        row::{self, GiveUp, find, get},
         submission::{Accepted, Incoming, OutboxTarget},
     },
 };
@@ -129,7 +128,7 @@ async fn status(pool: &Pool, incoming: &Incoming, mark: &Mark) -> Tried<Status> 
     let connection = Connection::take(pool).await?;
     let row = connection.first(STATUS, &[&mark.transaction]).await?;
     let said = match &row {
-        Some(row) => column::<Option<&str>>(row, 0)?,
+        Some(row) => find::<&str>(row, 0)?,
         None => None,
     };
     let status = match said {
@@ -206,12 +205,8 @@ async fn take_keys(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING \
          RETURNING id, pg_current_xact_id()::text";
     for one in give_up {
-        let (sql, id) = match one {
-            GiveUp::IdempotencyKey(id) => ("UPDATE inbox SET idem_key = NULL WHERE id = $1", id),
-            GiveUp::Content(id) => ("UPDATE inbox SET content_hash = NULL WHERE id = $1", id),
-            GiveUp::Envelope(id) => ("UPDATE inbox SET envelope_key = NULL WHERE id = $1", id),
-        };
-        connection.run(sql, &[id]).await?;
+        let (sql, id) = one.statement();
+        connection.run(sql, &[&id]).await?;
     }
     let claims = &incoming.claims;
     let fingerprint = claims.fingerprint.as_slice();
@@ -238,8 +233,8 @@ async fn take_keys(
         return Ok(None);
     };
     Ok(Some(Mark {
-        inbox: column(&row, 0)?,
-        transaction: column(&row, 1)?,
+        inbox: get(&row, 0)?,
+        transaction: get(&row, 1)?,
     }))
 }
 
@@ -289,7 +284,7 @@ async fn lock(
             .await?
             .ok_or(Trouble::Stale)?;
         if let Some(place) = places.get_mut(position) {
-            *place = Some(PatientId(column(&row, 0)?));
+            *place = Some(PatientId(get(&row, 0)?));
         }
     }
     let places: Vec<PatientId> = places
@@ -334,15 +329,10 @@ async fn last_version(
     kind: &str,
     id: &str,
 ) -> Tried<Option<(i64, Resource)>> {
-    const SELECT: &str = "SELECT version, body FROM resource WHERE fhir_type = $1 \
-         AND fhir_id = $2 ORDER BY version DESC LIMIT 1";
-    let Some(row) = connection.first(SELECT, &[&kind, &id]).await? else {
-        return Ok(None);
-    };
-    let body = serde_json::from_slice(&codec::decompress(column(&row, 1)?)?)
-        .map_err(|_| StoreError::Unreadable("resource.body"))?;
-    let version = column(&row, 0)?;
-    Ok(Resource::stored(body).map(|resource| (version, resource)))
+    let last = connection
+        .one(row::LAST_VERSION, &[&kind, &id], row::last_version)
+        .await?;
+    Ok(last.flatten())
 }
 
 async fn write(connection: &Connection, incoming: &Incoming, plan: &Plan, inbox: i64) -> Tried<()> {
@@ -523,7 +513,7 @@ async fn enqueue(
         )
         .await?
         .ok_or(StoreError::Unreadable("a delivery without id"))?;
-    let id: i64 = column(&row, 0)?;
+    let id: i64 = get(&row, 0)?;
     let items = &delivery.items;
     let states: Vec<&str> = items
         .iter()
@@ -590,14 +580,14 @@ async fn supersede(
          AND state = 'open' AND fhir_type = $2 AND fhir_id = $3 AND revision < $4";
     let older = connection.all(OPEN, &[&target.id.0, &patient.0]).await?;
     for row in &older {
-        let id: i64 = column(row, 0)?;
+        let id: i64 = get(row, 0)?;
         for item in &delivery.items {
             connection
                 .run(ITEM, &[&id, &item.kind, &item.id, &item.revision])
                 .await?;
         }
         // What is under way is judged when it comes back.
-        if column::<&str>(row, 1)? != "in_flight" {
+        if get::<&str>(row, 1)? != "in_flight" {
             close_if_empty(connection, id, now).await?;
         }
     }
@@ -639,11 +629,10 @@ pub(super) async fn expire(connection: &Connection, now: i64) -> Tried<usize> {
          AND NOT EXISTS (SELECT 1 FROM inbox_patient WHERE inbox_patient.inbox_id = inbox.id)";
     const ATTEMPTS: &str = "DELETE FROM delivery_attempt WHERE id IN \
          (SELECT id FROM delivery_attempt WHERE ended_at < $1 LIMIT 500 FOR UPDATE SKIP LOCKED)";
-    const KEPT: i64 = 30 * 24 * 3_600_000;
     let done = connection.run(DONE, &[&Millis(now)]).await?;
     let receipts = connection.run(RECEIPTS, &[&Millis(now)]).await?;
     let attempts = connection
-        .run(ATTEMPTS, &[&Millis(now.saturating_sub(KEPT))])
+        .run(ATTEMPTS, &[&Millis(now.saturating_sub(row::ATTEMPTS_KEPT))])
         .await?;
     let all = done.saturating_add(receipts).saturating_add(attempts);
     Ok(usize::try_from(all).unwrap_or(usize::MAX))

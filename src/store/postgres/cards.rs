@@ -3,19 +3,16 @@
 use std::sync::Arc;
 
 use time::OffsetDateTime;
-use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::{
     Postgres,
-    connection::{Connection, Millis, Tried, bytes, column, read, write},
+    connection::{Connection, Millis, Tried, read, write},
     rows::text,
 };
 use crate::{
     clinical::assessment::{Acknowledged, Family},
-    fhir::cds::{
-        feedback::{Feedback, acknowledges},
-        quiet::{Answered, Marks, Shown},
-    },
+    fhir::cds::feedback::Feedback,
     store::{
         Pending,
         cards::{
@@ -23,8 +20,8 @@ use crate::{
             rule_feedback,
         },
         codec,
-        error::{Result, StoreError},
         keys::Hash,
+        row::{self, get},
     },
 };
 
@@ -131,46 +128,15 @@ async fn history(
     patient: &Hash,
     family: &str,
 ) -> Tried<CardHistory> {
-    const SHOWN: &str = "SELECT uuid, marks, encounter, shown_at FROM card \
-         WHERE tenant = $1 AND key_hash = $2 AND family = $3 AND client = $4 \
-         ORDER BY shown_at DESC, urgency DESC LIMIT 1";
-    const ANSWERED: &str = "SELECT feedback.outcome, feedback.reason, feedback.outcome_at, \
-         card.marks FROM card JOIN feedback ON feedback.tenant = card.tenant \
-         AND feedback.card_uuid = card.uuid \
-         WHERE card.tenant = $1 AND card.key_hash = $2 AND card.family = $3 \
-         ORDER BY feedback.outcome_at DESC LIMIT 1";
     let key = patient.as_slice();
-    let shown = connection
-        .first(SHOWN, &[&tenant, &key, &family, &client])
-        .await?;
-    let answered = connection
-        .first(ANSWERED, &[&tenant, &key, &family])
-        .await?;
+    let shown: [&(dyn ToSql + Sync); 4] = [&tenant, &key, &family, &client];
+    let answered: [&(dyn ToSql + Sync); 3] = [&tenant, &key, &family];
     Ok(CardHistory {
-        shown: shown.as_ref().map(shown_of).transpose()?,
-        answered: answered.as_ref().map(answered_of).transpose()?,
+        shown: connection.one(row::SHOWN, &shown, row::shown).await?,
+        answered: connection
+            .one(row::ANSWERED, &answered, row::answered)
+            .await?,
     })
-}
-
-fn shown_of(row: &Row) -> Result<Shown> {
-    Ok(Shown {
-        uuid: column(row, 0)?,
-        marks: marks(column(row, 1)?)?,
-        encounter: column(row, 2)?,
-        at: codec::instant(column::<Millis>(row, 3)?.0)?,
-    })
-}
-
-fn answered_of(row: &Row) -> Result<Answered> {
-    Ok(Answered {
-        what: acknowledges(column(row, 0)?, column(row, 1)?),
-        at: codec::instant(column::<Millis>(row, 2)?.0)?,
-        marks: marks(column(row, 3)?)?,
-    })
-}
-
-fn marks(text: &str) -> Result<Marks> {
-    serde_json::from_str(text).map_err(|_| StoreError::Unreadable("card.marks"))
 }
 
 async fn keep(connection: &Connection, card: &ShownCard) -> Tried<()> {
@@ -215,8 +181,8 @@ async fn take(
         kept.unknown_card += 1;
         return Ok(());
     };
-    let patient: Hash = bytes(&card, 0)?;
-    let family: &str = column(&card, 1)?;
+    let patient: Hash = get(&card, 0)?;
+    let family: &str = get(&card, 1)?;
     // An answer from the future would keep cards away for longer than anybody decided.
     let at = feedback.at.min(now);
     let new = connection
@@ -267,7 +233,7 @@ async fn acknowledge(
             .run(
                 FINDING,
                 &[
-                    &column::<i64>(row, 0)?,
+                    &get::<i64>(row, 0)?,
                     &family,
                     &codec::acknowledged_word(what),
                     &Millis(acknowledged_until(what, at)),
@@ -280,15 +246,8 @@ async fn acknowledge(
 }
 
 pub(super) async fn report(connection: &Connection) -> Tried<Vec<RuleFeedback>> {
-    // Of several answers to one card the last one counts.
-    const CARDS: &str = "SELECT card.rules, \
-         (SELECT outcome || '/' || coalesce(reason, '') FROM feedback \
-         WHERE feedback.tenant = card.tenant AND feedback.card_uuid = card.uuid \
-         ORDER BY outcome_at DESC LIMIT 1) FROM card";
-    let rows = connection.all(CARDS, &[]).await?;
-    let cards = rows
-        .iter()
-        .map(|row| Ok((column(row, 0)?, column(row, 1)?)))
-        .collect::<Result<_>>()?;
+    let cards = connection
+        .list(row::RULES_AND_ANSWERS, &[], row::rules_and_answer)
+        .await?;
     Ok(rule_feedback(cards)?)
 }

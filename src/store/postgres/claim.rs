@@ -1,25 +1,16 @@
 //! Whether a submission was seen before, and what follows.
 
-use std::borrow::Cow;
+use tokio_postgres::types::ToSql;
 
 use super::{
-    connection::{Connection, Millis, Tried, bytes, column},
+    connection::{Connection, Tried},
     resolve::held_versions,
 };
 use crate::store::{
-    codec,
-    error::StoreError,
     plan,
+    row::{self, Earlier, GiveUp},
     submission::{Accepted, EnvelopeKind, Incoming},
 };
-
-/// An older row gives up what identified it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GiveUp {
-    IdempotencyKey(i64),
-    Content(i64),
-    Envelope(i64),
-}
 
 /// What follows.
 pub(super) enum Claim {
@@ -28,16 +19,6 @@ pub(super) enum Claim {
         give_up: Vec<GiveUp>,
         envelope_seen: bool,
     },
-}
-
-/// A row of the inbox that has one of our keys.
-struct Earlier {
-    id: i64,
-    fingerprint: [u8; 32],
-    detail: Option<String>,
-    receipt: Option<Vec<u8>>,
-    unchanged: Option<Vec<u8>>,
-    expired: bool,
 }
 
 /// Which key.
@@ -51,12 +32,13 @@ enum By {
 /// Look at what has our keys.
 pub(super) async fn look(connection: &Connection, incoming: &Incoming) -> Tried<Claim> {
     let claims = &incoming.claims;
+    let now = incoming.received_at;
     let mut give_up = Vec::new();
     let mut envelope_seen = false;
     if claims.idempotency_key.is_some()
         && let Some(row) = earlier(connection, incoming, By::IdempotencyKey).await?
     {
-        if row.expired {
+        if row.is_expired(now) {
             give_up.push(GiveUp::IdempotencyKey(row.id));
         } else if row.fingerprint != claims.fingerprint {
             return Ok(Claim::Answer(Accepted::KeyReused));
@@ -71,7 +53,7 @@ pub(super) async fn look(connection: &Connection, incoming: &Incoming) -> Tried<
         None => None,
     };
     if let Some((row, EnvelopeKind::Message { header })) = &envelope
-        && !row.expired
+        && !row.is_expired(now)
     {
         return if row.detail.as_deref() == Some(header) {
             replay(row)
@@ -82,13 +64,13 @@ pub(super) async fn look(connection: &Connection, incoming: &Incoming) -> Tried<
     if claims.by_content
         && let Some(row) = earlier(connection, incoming, By::Content).await?
     {
-        if !row.expired && still_stands(connection, &row).await? {
+        if !row.is_expired(now) && still_stands(connection, &row).await? {
             return replay(&row);
         }
         give_up.push(GiveUp::Content(row.id));
     }
     if let Some((row, kind)) = envelope {
-        if !row.expired {
+        if !row.is_expired(now) {
             let held = row.detail.as_deref().and_then(|text| text.parse().ok());
             if let (EnvelopeKind::Document { timestamp }, Some(held)) = (kind, held)
                 && timestamp.unix_timestamp_nanos() < held
@@ -106,64 +88,33 @@ pub(super) async fn look(connection: &Connection, incoming: &Incoming) -> Tried<
 }
 
 fn replay(row: &Earlier) -> Tried<Claim> {
-    let receipt = row
-        .receipt
-        .as_deref()
-        .ok_or(StoreError::Unreadable("an inbox row without receipt"))?;
     Ok(Claim::Answer(Accepted::Replayed {
-        receipt: codec::decompress(receipt)?,
+        receipt: row.receipt()?,
     }))
 }
 
 async fn earlier(connection: &Connection, incoming: &Incoming, by: By) -> Tried<Option<Earlier>> {
-    const COLUMNS: &str = "SELECT id, fingerprint, envelope_detail, receipt, unchanged, \
-         expires_at FROM inbox WHERE tenant = $1 AND client = $2 AND";
     let claims = &incoming.claims;
-    let (tenant, client) = (incoming.tenant.as_ref(), incoming.client.as_ref());
-    let row = match by {
-        By::IdempotencyKey => {
-            let sql = format!("{COLUMNS} idem_key = $3");
-            connection
-                .first(&sql, &[&tenant, &client, &claims.idempotency_key])
-                .await?
-        }
-        By::Content => {
-            let sql = format!("{COLUMNS} content_hash = $3");
-            connection
-                .first(&sql, &[&tenant, &client, &claims.fingerprint.as_slice()])
-                .await?
-        }
-        By::Envelope => {
-            let sql = format!("{COLUMNS} envelope_key = $3");
-            let key = claims
-                .envelope
-                .as_ref()
-                .map(|envelope| Cow::Borrowed(envelope.key.as_slice()));
-            connection
-                .first(&sql, &[&tenant, &client, &key.as_deref()])
-                .await?
-        }
+    let envelope = claims
+        .envelope
+        .as_ref()
+        .map(|envelope| envelope.key.as_slice());
+    let content = claims.fingerprint.as_slice();
+    let (name, key): (_, &(dyn ToSql + Sync)) = match by {
+        By::IdempotencyKey => ("idem_key", &claims.idempotency_key),
+        By::Content => ("content_hash", &content),
+        By::Envelope => ("envelope_key", &envelope),
     };
-    let Some(row) = row else {
-        return Ok(None);
-    };
-    Ok(Some(Earlier {
-        id: column(&row, 0)?,
-        fingerprint: bytes(&row, 1)?,
-        detail: column(&row, 2)?,
-        receipt: column(&row, 3)?,
-        unchanged: column(&row, 4)?,
-        expired: column::<Millis>(&row, 5)?.0 <= codec::millis(incoming.received_at),
-    }))
+    let sql = format!("{} {name} = $3", row::EARLIER_SUBMISSION);
+    let whose: [&(dyn ToSql + Sync); 3] =
+        [&incoming.tenant.as_ref(), &incoming.client.as_ref(), key];
+    connection.one(&sql, &whose, row::earlier).await
 }
 
 /// A repeat is answered from the store only while nothing it wrote, or found as it says, has been
 /// changed by another submission: a laboratory may go from 9.0 to 8.0 and back to 9.0.
 async fn still_stands(connection: &Connection, row: &Earlier) -> Tried<bool> {
-    const MOVED: &str = "SELECT 1 FROM inbox_patient AS mine JOIN observation_version AS old \
-         ON old.patient_id = mine.patient_id AND old.patient_seq = mine.patient_seq \
-         WHERE mine.inbox_id = $1 LIMIT 1";
-    if connection.first(MOVED, &[&row.id]).await?.is_some() {
+    if connection.first(row::MOVED, &[&row.id]).await?.is_some() {
         return Ok(false);
     }
     let unchanged: Vec<_> =

@@ -15,7 +15,7 @@ use tokio_postgres::{
     types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked},
 };
 
-use crate::store::error::StoreError;
+use crate::store::{error::StoreError, row};
 
 /// Why a piece of work was not done.
 #[derive(Debug)]
@@ -247,6 +247,28 @@ impl Connection {
         }
     }
 
+    /// Every row of a statement, as `T`.
+    pub(super) async fn list<T>(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Tried<Vec<T>> {
+        let rows = self.all(sql, parameters).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// The first row of a statement, as `T`.
+    pub(super) async fn one<T>(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Tried<Option<T>> {
+        let row = self.first(sql, parameters).await?;
+        Ok(row.as_ref().map(read).transpose()?)
+    }
+
     /// The first row of a statement.
     pub(super) async fn first(
         &self,
@@ -334,17 +356,31 @@ pub(super) async fn pause(tried: u32) {
     tokio::time::sleep(Duration::from_millis(rand::random_range(0..=most))).await;
 }
 
-/// A column as `T`.
-pub(super) fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
-    row.try_get(index)
-        .map_err(|_| StoreError::Unreadable("a column of another type"))
+impl row::Row for Row {
+    fn number(&self, at: usize) -> Result<Option<i64>, StoreError> {
+        column(self, at)
+    }
+
+    fn truth(&self, at: usize) -> Result<Option<bool>, StoreError> {
+        column(self, at)
+    }
+
+    fn text(&self, at: usize) -> Result<Option<&str>, StoreError> {
+        column(self, at)
+    }
+
+    fn bytes(&self, at: usize) -> Result<Option<&[u8]>, StoreError> {
+        column(self, at)
+    }
+
+    fn millis(&self, at: usize) -> Result<Option<i64>, StoreError> {
+        Ok(column::<Option<Millis>>(self, at)?.map(|at| at.0))
+    }
 }
 
-/// A column of so many bytes.
-pub(super) fn bytes<const N: usize>(row: &Row, index: usize) -> Result<[u8; N], StoreError> {
-    column::<&[u8]>(row, index)?
-        .try_into()
-        .map_err(|_| StoreError::Unreadable("a hash or key"))
+fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
+    row.try_get(index)
+        .map_err(|_| StoreError::Unreadable("a column of another type"))
 }
 
 /// A point in time as the code knows it, in a column `timestamptz`.

@@ -6,12 +6,11 @@
 use std::collections::BTreeSet;
 
 use deadpool_postgres::Pool;
-use time::OffsetDateTime;
-use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::{
     accept::close_if_empty,
-    connection::{Connection, Millis, Tried, column, write},
+    connection::{Connection, Millis, Tried, write},
     rows,
 };
 use crate::{
@@ -23,21 +22,10 @@ use crate::{
         lease::{
             AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
         },
-        reading::{
-            DeliveryAttempt, DeliveryDetail, DeliveryFilter, DeliveryItem, DeliverySummary,
-            TargetRow, collect_references,
-        },
+        reading::{DeliveryDetail, DeliveryFilter, DeliverySummary, TargetRow, collect_references},
+        row::{self, OpenDelivery, find, get},
     },
 };
-
-/// Parked deliveries that are looked at again at once.
-const RECHECKS: i64 = 100;
-/// Classes of earlier attempts that go with a lease.
-const EARLIER: i64 = 32;
-/// Deliveries in one answer, or changed by one command.
-const PAGE: usize = 1_000;
-/// 9999-12-31: for as long as the finding lives.
-const FOR_EVER: Millis = Millis(253_402_214_400_000);
 
 /// The target with this name and address.
 pub(super) async fn target(connection: &Connection, name: &str, base_url: &str) -> Tried<TargetId> {
@@ -47,7 +35,7 @@ pub(super) async fn target(connection: &Connection, name: &str, base_url: &str) 
         .run("LOCK TABLE target IN SHARE ROW EXCLUSIVE MODE", &[])
         .await?;
     if let Some(row) = connection.first(KNOWN, &[&base_url]).await? {
-        return Ok(TargetId(column(&row, 0)?));
+        return Ok(TargetId(get(&row, 0)?));
     }
     // The name goes to the new address; what waits for the old one stays with it.
     connection
@@ -63,32 +51,11 @@ pub(super) async fn target(connection: &Connection, name: &str, base_url: &str) 
         )
         .await?
         .ok_or(StoreError::Unreadable("a target without id"))?;
-    Ok(TargetId(column(&row, 0)?))
+    Ok(TargetId(get(&row, 0)?))
 }
 
 pub(super) async fn targets(connection: &Connection) -> Tried<Vec<TargetRow>> {
-    const SELECT: &str = "SELECT id, name, base_url, hold, hold_since FROM target ORDER BY id";
-    let rows = connection.all(SELECT, &[]).await?;
-    Ok(rows.iter().map(target_row).collect::<Result<_>>()?)
-}
-
-fn target_row(row: &Row) -> Result<TargetRow> {
-    let hold = match (
-        column::<Option<&str>>(row, 3)?,
-        column::<Option<Millis>>(row, 4)?,
-    ) {
-        (Some(name), Some(since)) => Some((
-            Hold::from_name(name).ok_or(StoreError::Unreadable("target.hold"))?,
-            codec::instant(since.0)?,
-        )),
-        _ => None,
-    };
-    Ok(TargetRow {
-        id: TargetId(column(row, 0)?),
-        name: column(row, 1)?,
-        base_url: column(row, 2)?,
-        hold,
-    })
+    connection.list(row::TARGETS, &[], row::target).await
 }
 
 pub(super) async fn hold(
@@ -158,24 +125,11 @@ async fn next_lane(
          AND (due_at <= $2 OR scheduled_at > $2) ORDER BY due_at LIMIT 1 \
          FOR UPDATE SKIP LOCKED";
     let sql = if turn % 4 == 3 { BY_DUE } else { BY_PRIORITY };
-    let Some(row) = connection.first(sql, &[&target.0, &Millis(now)]).await? else {
-        return Ok(None);
-    };
-    Ok(Some((
-        PatientId(column(&row, 0)?),
-        column(&row, 1)?,
-        column(&row, 2)?,
-    )))
-}
-
-struct OpenDelivery {
-    id: i64,
-    urgency: i64,
-    before: Option<String>,
-    attempt: u32,
-    waiting_since: i64,
-    reachable_ms: i64,
-    correlation_id: String,
+    connection
+        .one(sql, &[&target.0, &Millis(now)], |row| {
+            Ok((PatientId(get(row, 0)?), get(row, 1)?, get(row, 2)?))
+        })
+        .await
 }
 
 async fn next_delivery(
@@ -183,26 +137,10 @@ async fn next_delivery(
     target: TargetId,
     patient: PatientId,
 ) -> Tried<Option<OpenDelivery>> {
-    const SELECT: &str = "SELECT id, urgency, before, attempt, waiting_since, reachable_ms, \
-         correlation_id FROM delivery WHERE target_id = $1 AND patient_id = $2 \
-         AND state IN ('queued', 'in_flight', 'later') ORDER BY seq, part LIMIT 1";
-    let Some(row) = connection.first(SELECT, &[&target.0, &patient.0]).await? else {
-        return Ok(None);
-    };
-    Ok(Some(OpenDelivery {
-        id: column(&row, 0)?,
-        urgency: column(&row, 1)?,
-        before: column(&row, 2)?,
-        attempt: count(&row, 3)?,
-        waiting_since: column::<Millis>(&row, 4)?.0,
-        reachable_ms: column(&row, 5)?,
-        correlation_id: column(&row, 6)?,
-    }))
-}
-
-/// A column that counts.
-fn count(row: &Row, index: usize) -> Result<u32> {
-    u32::try_from(column::<i64>(row, index)?).map_err(|_| StoreError::Unreadable("a count"))
+    let lane: [&(dyn ToSql + Sync); 2] = [&target.0, &patient.0];
+    connection
+        .one(row::NEXT_DELIVERY, &lane, row::open_delivery)
+        .await
 }
 
 async fn fill(
@@ -213,19 +151,12 @@ async fn fill(
     verify_first: bool,
     delivery: OpenDelivery,
 ) -> Tried<Leased> {
-    const CLASSES: &str = "SELECT class FROM delivery_attempt WHERE delivery_id = $1 \
-         ORDER BY number DESC LIMIT $2";
-    let (_, row) = rows::patient(connection, patient)
+    let (_, known) = rows::patient(connection, patient)
         .await?
         .ok_or(StoreError::Unreadable("a delivery without patient"))?;
-    let earlier = connection.all(CLASSES, &[&delivery.id, &EARLIER]).await?;
-    let earlier = earlier
-        .iter()
-        .map(|row| {
-            Class::from_name(column(row, 0)?)
-                .ok_or(StoreError::Unreadable("delivery_attempt.class"))
-        })
-        .collect::<Result<_>>()?;
+    let earlier = connection
+        .list(row::CLASSES, &[&delivery.id, &row::EARLIER], row::class)
+        .await?;
     let items = items(connection, target, delivery.id).await?;
     Ok(Leased {
         target,
@@ -236,13 +167,12 @@ async fn fill(
         attempt: delivery.attempt,
         earlier,
         verify_first,
-        first: First::from_name(delivery.before.as_deref().unwrap_or(""))
-            .ok_or(StoreError::Unreadable("delivery.before"))?,
+        first: delivery.first,
         urgency: codec::urgency(delivery.urgency)?,
-        patient_identifiers: row.identifiers,
-        patient_references: row.references,
+        patient_identifiers: known.identifiers,
+        patient_references: known.references,
         items,
-        waiting_since: codec::instant(delivery.waiting_since)?,
+        waiting_since: delivery.waiting_since,
         reachable_ms: delivery.reachable_ms,
         correlation_id: delivery.correlation_id,
     })
@@ -250,42 +180,9 @@ async fn fill(
 
 /// Open items with their texts and what is known of them on the target.
 async fn items(connection: &Connection, target: TargetId, delivery: i64) -> Tried<Vec<Item>> {
-    const SELECT: &str = "SELECT item.ordinal, item.fhir_type, item.fhir_id, item.revision, \
-         item.content_hash, item.outranks_human, resource.identifier_system, \
-         resource.identifier_value, resource.body, remote.remote_id, remote.etag, \
-         remote.written_hash, remote.written_revision FROM delivery_item AS item \
-         JOIN resource ON resource.fhir_type = item.fhir_type \
-         AND resource.fhir_id = item.fhir_id AND resource.version = item.revision \
-         LEFT JOIN remote_resource AS remote ON remote.target_id = $1 \
-         AND remote.fhir_type = item.fhir_type AND remote.fhir_id = item.fhir_id \
-         WHERE item.delivery_id = $2 AND item.state = 'open' ORDER BY item.ordinal";
-    let rows = connection.all(SELECT, &[&target.0, &delivery]).await?;
-    Ok(rows.iter().map(item).collect::<Result<_>>()?)
-}
-
-fn item(row: &Row) -> Result<Item> {
-    let identifier = match (
-        column::<Option<String>>(row, 6)?,
-        column::<Option<String>>(row, 7)?,
-    ) {
-        (Some(system), Some(value)) => Some((system, value)),
-        _ => None,
-    };
-    let body = codec::decompress(column(row, 8)?)?;
-    Ok(Item {
-        ordinal: count(row, 0)?,
-        kind: column(row, 1)?,
-        id: column(row, 2)?,
-        identifier,
-        revision: column(row, 3)?,
-        content_hash: column(row, 4)?,
-        body: serde_json::from_slice(&body).map_err(|_| StoreError::Unreadable("resource.body"))?,
-        remote_id: column(row, 9)?,
-        etag: column(row, 10)?,
-        written_hash: column(row, 11)?,
-        written_revision: column(row, 12)?,
-        outranks_human: column(row, 5)?,
-    })
+    connection
+        .list(row::ITEMS, &[&target.0, &delivery], row::item)
+        .await
 }
 
 /// What the items refer to, where the target calls it otherwise than we do.
@@ -306,17 +203,15 @@ async fn remote_ids(
         return Ok(Vec::new());
     }
     let (kinds, ids): (Vec<String>, Vec<String>) = references.into_iter().unzip();
-    let rows = connection.all(SELECT, &[&target.0, &kinds, &ids]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| {
+    connection
+        .list(SELECT, &[&target.0, &kinds, &ids], |row| {
             Ok(RemoteId {
-                kind: column(row, 0)?,
-                id: column(row, 1)?,
-                remote_id: column(row, 2)?,
+                kind: get(row, 0)?,
+                id: get(row, 1)?,
+                remote_id: get(row, 2)?,
             })
         })
-        .collect::<Result<_>>()?)
+        .await
 }
 
 /// Say how a send ended. `false`: fenced.
@@ -452,7 +347,7 @@ async fn reschedule(
     const LANE: &str = "UPDATE lane SET due_at = $3, scheduled_at = $4, priority = $5, \
          verify_first = coalesce($6, verify_first) WHERE target_id = $1 AND patient_id = $2";
     let urgency = match connection.first(OPEN, &[&target.0, &patient.0]).await? {
-        Some(row) => column::<Option<i64>>(&row, 0)?,
+        Some(row) => find::<i64>(&row, 0)?,
         None => None,
     };
     connection
@@ -590,7 +485,10 @@ async fn keep_human(
     };
     let why = closed.then(|| codec::acknowledged_word(Acknowledged::NotRelevant));
     connection
-        .run(FINDING, &[&item.id, &hash, &Millis(now), &why, &FOR_EVER])
+        .run(
+            FINDING,
+            &[&item.id, &hash, &Millis(now), &why, &Millis(row::FOR_EVER)],
+        )
         .await?;
     // The order goes on: what was decided before this is older.
     connection
@@ -610,10 +508,10 @@ async fn recheck(connection: &Connection, target: TargetId, now: i64) -> Tried<(
          AND delivery.recheck_at <= $2 AND delivery.target_id = $1 \
          LIMIT $3 FOR UPDATE OF lane SKIP LOCKED";
     let due = connection
-        .all(DUE, &[&target.0, &Millis(now), &RECHECKS])
+        .all(DUE, &[&target.0, &Millis(now), &row::RECHECKS])
         .await?;
     for row in &due {
-        reopen(connection, column(row, 0)?, now).await?;
+        reopen(connection, get(row, 0)?, now).await?;
     }
     Ok(())
 }
@@ -652,42 +550,7 @@ async fn lock_lane(connection: &Connection, id: i64) -> Tried<Option<(TargetId, 
     let Some(row) = connection.first(LOCK, &[&id]).await? else {
         return Ok(None);
     };
-    Ok(Some((
-        TargetId(column(&row, 0)?),
-        PatientId(column(&row, 1)?),
-    )))
-}
-
-const SUMMARY: &str = "SELECT delivery.id, target.name, delivery.patient_id, delivery.seq, \
-     delivery.urgency, delivery.state, delivery.before, delivery.attempt, delivery.created_at, \
-     lane.due_at, delivery.settled_at, delivery.parked_reason, delivery.recheck_at, \
-     delivery.correlation_id FROM delivery JOIN target ON target.id = delivery.target_id \
-     LEFT JOIN lane ON lane.target_id = delivery.target_id \
-     AND lane.patient_id = delivery.patient_id";
-
-fn summary(row: &Row) -> Result<DeliverySummary> {
-    let time = |index| -> Result<Option<OffsetDateTime>> {
-        column::<Option<Millis>>(row, index)?
-            .map(|at| codec::instant(at.0))
-            .transpose()
-    };
-    let state: String = column(row, 5)?;
-    let open = matches!(state.as_str(), "queued" | "in_flight" | "later");
-    Ok(DeliverySummary {
-        id: column(row, 0)?,
-        target: column(row, 1)?,
-        patient: PatientId(column(row, 2)?),
-        seq: column(row, 3)?,
-        urgency: codec::urgency(column(row, 4)?)?,
-        first: column(row, 6)?,
-        attempts: count(row, 7)?,
-        created_at: codec::instant(column::<Millis>(row, 8)?.0)?,
-        due_at: if open { time(9)? } else { None },
-        settled_at: time(10)?,
-        parked_reason: column(row, 11)?,
-        recheck_at: time(12)?,
-        state,
-    })
+    Ok(Some((TargetId(get(&row, 0)?), PatientId(get(&row, 1)?))))
 }
 
 /// Deliveries, the newest first.
@@ -696,18 +559,19 @@ pub(super) async fn list(
     filter: &DeliveryFilter,
 ) -> Tried<Vec<DeliverySummary>> {
     let sql = format!(
-        "{SUMMARY} WHERE ($1::bigint IS NULL OR delivery.id = $1) \
+        "{} WHERE ($1::bigint IS NULL OR delivery.id = $1) \
          AND ($2::text IS NULL OR target.name = $2) \
          AND ($3::text IS NULL OR delivery.state = $3) \
          AND ($4::text IS NULL OR delivery.parked_reason = $4) \
-         AND ($5::bigint IS NULL OR delivery.id < $5) ORDER BY delivery.id DESC LIMIT $6"
+         AND ($5::bigint IS NULL OR delivery.id < $5) ORDER BY delivery.id DESC LIMIT $6",
+        row::SUMMARY
     );
     let limit = match filter.limit {
-        0 => PAGE,
-        limit => limit.min(PAGE),
+        0 => row::PAGE,
+        limit => limit.min(row::PAGE),
     };
-    let rows = connection
-        .all(
+    connection
+        .list(
             &sql,
             &[
                 &filter.id,
@@ -717,54 +581,24 @@ pub(super) async fn list(
                 &filter.before,
                 &i64::try_from(limit).unwrap_or(0),
             ],
+            row::summary,
         )
-        .await?;
-    Ok(rows.iter().map(summary).collect::<Result<_>>()?)
+        .await
 }
 
 pub(super) async fn show(connection: &Connection, id: i64) -> Tried<Option<DeliveryDetail>> {
-    const ITEMS: &str = "SELECT fhir_type, fhir_id, revision, state FROM delivery_item \
-         WHERE delivery_id = $1 ORDER BY ordinal";
-    const ATTEMPTS: &str = "SELECT number, started_at, ended_at, class, http_status, \
-         outcome_code, reply FROM delivery_attempt WHERE delivery_id = $1 \
-         ORDER BY number DESC LIMIT 100";
-    let sql = format!("{SUMMARY} WHERE delivery.id = $1");
-    let Some(row) = connection.first(&sql, &[&id]).await? else {
+    let sql = format!("{} WHERE delivery.id = $1", row::SUMMARY);
+    let Some((summary, correlation_id)) = connection.one(&sql, &[&id], row::detail).await? else {
         return Ok(None);
     };
-    let items = connection.all(ITEMS, &[&id]).await?;
-    let attempts = connection.all(ATTEMPTS, &[&id]).await?;
     Ok(Some(DeliveryDetail {
-        summary: summary(&row)?,
-        correlation_id: column(&row, 13)?,
-        items: items
-            .iter()
-            .map(|row| {
-                Ok(DeliveryItem {
-                    kind: column(row, 0)?,
-                    id: column(row, 1)?,
-                    revision: column(row, 2)?,
-                    state: column(row, 3)?,
-                })
-            })
-            .collect::<Result<_>>()?,
-        attempts: attempts.iter().map(attempt).collect::<Result<_>>()?,
+        summary,
+        correlation_id,
+        items: connection
+            .list(row::LISTED_ITEMS, &[&id], row::listed_item)
+            .await?,
+        attempts: connection.list(row::ATTEMPTS, &[&id], row::attempt).await?,
     }))
-}
-
-fn attempt(row: &Row) -> Result<DeliveryAttempt> {
-    Ok(DeliveryAttempt {
-        number: count(row, 0)?,
-        started_at: codec::instant(column::<Millis>(row, 1)?.0)?,
-        ended_at: codec::instant(column::<Millis>(row, 2)?.0)?,
-        class: column(row, 3)?,
-        http_status: column::<Option<i64>>(row, 4)?
-            .map(u16::try_from)
-            .transpose()
-            .map_err(|_| StoreError::Unreadable("delivery_attempt.http_status"))?,
-        outcome_code: column(row, 5)?,
-        reply: column(row, 6)?,
-    })
 }
 
 /// Try parked deliveries again, the oldest of the page first; how many. Each by itself: a lane

@@ -1,34 +1,17 @@
 //! Removing a patient, and what is older than it is kept.
 
 use time::OffsetDateTime;
+use tokio_postgres::types::ToSql;
 
 use super::{
-    connection::{Connection, Millis, Tried, column},
+    connection::{Connection, Millis, Tried},
     read,
 };
 use crate::store::{
-    codec,
-    error::Result,
     keys::Hash,
     lease::PatientId,
-    removal::{self, Cutoffs, Retention},
+    removal::{self, Due, Found, Retention},
 };
-
-/// A patient of whom something is to be removed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Due {
-    patient: PatientId,
-    cutoffs: Cutoffs,
-}
-
-/// What one look for old things found.
-pub(super) struct Look {
-    pub(super) due: Vec<Due>,
-    /// Cards shown before this are over.
-    pub(super) cards: Option<i64>,
-    /// Where to go on.
-    pub(super) next: Option<PatientId>,
-}
 
 /// Everything about the patients that any of these keys leads to; how many they were.
 pub(super) async fn erase(connection: &Connection, tenant: &str, keys: &[Hash]) -> Tried<usize> {
@@ -73,21 +56,15 @@ pub(super) async fn look(
     retention: &Retention,
     now: OffsetDateTime,
     after: PatientId,
-) -> Tried<Look> {
-    let rows = connection
-        .all(removal::NEXT_PATIENTS, &[&after.0, &removal::PATIENTS])
+) -> Tried<Found> {
+    let next: [&(dyn ToSql + Sync); 2] = [&after.0, &removal::PATIENTS];
+    let looked_at = connection
+        .list(removal::NEXT_PATIENTS, &next, |row| retention.due(row, now))
         .await?;
     let mut due = Vec::new();
-    let mut last = None;
-    for row in &rows {
-        let last_as_of = column::<Option<Millis>>(row, 1)?.map(|at| at.0);
-        let one = Due {
-            patient: PatientId(column(row, 0)?),
-            cutoffs: retention.cutoffs(now, last_as_of),
-        };
-        last = Some(one.patient);
-        if is_due(connection, one).await? {
-            due.push(one);
+    for one in &looked_at {
+        if is_due(connection, *one).await? {
+            due.push(*one);
         }
     }
     let before = retention.cutoffs(now, None).findings;
@@ -96,11 +73,10 @@ pub(super) async fn look(
             .first(removal::OLD_CARDS, &[&Millis(before)])
             .await?
             .is_some();
-    let more = i64::try_from(rows.len()) == Ok(removal::PATIENTS);
-    Ok(Look {
+    Ok(Found {
         due,
         cards: cards.then_some(before),
-        next: last.filter(|_| more),
+        next: removal::next(&looked_at),
     })
 }
 
@@ -121,15 +97,12 @@ async fn is_due(connection: &Connection, due: Due) -> Tried<bool> {
 }
 
 async fn old_facts(connection: &Connection, due: Due) -> Tried<Vec<Vec<u8>>> {
-    let rows = connection.all(removal::FACTS, &[&due.patient.0]).await?;
-    let facts = rows.iter().map(|row| -> Result<_> {
-        let facts = codec::tokens(column(row, 1)?)?;
-        let filed_at = column::<Millis>(row, 2)?.0;
-        let over = removal::is_over(&facts, filed_at, due.cutoffs.timeline);
-        Ok(over.then_some(column::<Vec<u8>>(row, 0)?))
-    });
-    let over: Vec<Option<Vec<u8>>> = facts.collect::<Result<_>>()?;
-    Ok(over.into_iter().flatten().collect())
+    let facts = connection
+        .list(removal::FACTS, &[&due.patient.0], |row| {
+            removal::old_fact(row, due.cutoffs.timeline)
+        })
+        .await?;
+    Ok(facts.into_iter().flatten().collect())
 }
 
 /// Remove what is over of one patient, and the patient when nothing is left.

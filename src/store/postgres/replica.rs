@@ -12,12 +12,13 @@ use std::{
 use deadpool_postgres::Pool;
 
 use super::{
-    connection::{Connection, Millis, Tried, column, read, write},
+    connection::{Connection, Millis, Tried, read, write},
     open::Timing,
 };
 use crate::store::{
     error::Result,
     lease::{Leased, PatientId, TargetId},
+    row::{find, get},
 };
 
 /// Who we are, and what we hold.
@@ -156,7 +157,7 @@ impl Replica {
                 let rows = connection.all(OWNERS, &[&me]).await?;
                 Ok(rows
                     .iter()
-                    .map(|row| Ok((column(row, 0)?, column(row, 1)?)))
+                    .map(|row| Ok((get(row, 0)?, find(row, 1)?)))
                     .collect::<Result<_>>()?)
             })
         })
@@ -201,9 +202,9 @@ impl Replica {
         let rows = connection.all(OURS, &[&self.id()]).await?;
         for row in &rows {
             let lane: Lane = (
-                TargetId(column(row, 0)?),
-                PatientId(column(row, 1)?),
-                column(row, 2)?,
+                TargetId(get(row, 0)?),
+                PatientId(get(row, 1)?),
+                get(row, 2)?,
             );
             if !self.state().held.contains(&lane) {
                 free(connection, lane.0, lane.1).await?;
@@ -231,7 +232,7 @@ async fn take_over(connection: &Connection, owner: String, beat: Option<i64>) ->
     const FORGET: &str = "DELETE FROM replica WHERE id = $1 \
          AND NOT EXISTS (SELECT 1 FROM lane WHERE owner = $1)";
     let held: Option<i64> = match connection.first(BEAT, &[&owner]).await? {
-        Some(row) => Some(column(&row, 0)?),
+        Some(row) => Some(get(&row, 0)?),
         None => None,
     };
     if beat.is_some() && held.is_some() && held != beat {
@@ -239,12 +240,7 @@ async fn take_over(connection: &Connection, owner: String, beat: Option<i64>) ->
     }
     let rows = connection.all(LANES, &[&owner]).await?;
     for row in &rows {
-        free(
-            connection,
-            TargetId(column(row, 0)?),
-            PatientId(column(row, 1)?),
-        )
-        .await?;
+        free(connection, TargetId(get(row, 0)?), PatientId(get(row, 1)?)).await?;
     }
     connection.run(FORGET, &[&owner]).await?;
     Ok(())

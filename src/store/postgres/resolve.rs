@@ -1,7 +1,7 @@
 //! Whom keys and ids lead to.
 
 use super::{
-    connection::{Connection, Tried, Trouble, bytes, column},
+    connection::{Connection, Tried, Trouble},
     rows,
 };
 use crate::store::{
@@ -9,6 +9,7 @@ use crate::store::{
     keys::{ResultId, parse_logical_id},
     lease::PatientId,
     plan::{PatientPlan, Resolved},
+    row::{find, get},
     submission::Incoming,
 };
 
@@ -111,8 +112,8 @@ pub(super) async fn sent_ids(
         .await?;
     let mut found = rows
         .iter()
-        .map(|row| match column::<Option<i64>>(row, 0)? {
-            Some(patient) => Ok(Some((PatientId(patient), ResultId(bytes(row, 1)?)))),
+        .map(|row| match find::<i64>(row, 0)? {
+            Some(patient) => Ok(Some((PatientId(patient), ResultId(get(row, 1)?)))),
             None => Ok(None),
         })
         .collect::<Result<Vec<_>>>()?;
@@ -130,10 +131,7 @@ pub(super) async fn sent_ids(
     }
     let patients: Vec<i64> = places.iter().map(|(patient, _)| patient.0).collect();
     let ours = connection.all(OURS, &[&tenant, &patients]).await?;
-    let ours: Vec<i64> = ours
-        .iter()
-        .map(|row| column(row, 0))
-        .collect::<Result<_>>()?;
+    let ours: Vec<i64> = ours.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     let mut held = held_versions(connection, &places).await?.into_iter();
     for (slot, logical) in found.iter_mut().zip(logical) {
         if let Some(place) = logical
@@ -165,10 +163,7 @@ pub(super) async fn held_versions(
         .map(|(patient, result)| (patient.0, result.0.as_slice()))
         .unzip();
     let rows = connection.all(SELECT, &[&patients, &results]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| column(row, 0))
-        .collect::<Result<_>>()?)
+    Ok(rows.iter().map(|row| find(row, 0)).collect::<Result<_>>()?)
 }
 
 /// Remember the ids that this submission gave by PUT.

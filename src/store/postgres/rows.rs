@@ -1,24 +1,16 @@
 //! Rows to values and back. A patient's rows go over in arrays: one statement, however many.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use tokio_postgres::Row;
-
-use super::connection::{Connection, Millis, Tried, bytes, column};
-use crate::{
-    clinical::{
-        assessment::{Family, Finding},
-        time::SampleTime,
-        timeline::{Measurement, Person, Reason, Received, Sex, Source, Status},
-    },
-    store::{
-        codec,
-        error::{Result, StoreError},
-        keys::{Hash, ResultId},
-        lease::PatientId,
-        plan::{Known, PatientRow, StoredFact, StoredValue},
-        submission::HeldFinding,
-    },
+use super::connection::{Connection, Millis, Tried};
+use crate::store::{
+    codec,
+    error::{Result, StoreError},
+    keys::Hash,
+    lease::PatientId,
+    plan::{Known, PatientRow, StoredFact, StoredValue},
+    row::{self, find},
+    submission::HeldFinding,
 };
 
 /// PostgreSQL has no NUL in a text; what was sent with one keeps a mark in its place.
@@ -34,51 +26,12 @@ fn shown(sent: Option<&str>) -> Option<Cow<'_, str>> {
     sent.map(text)
 }
 
-fn instant(at: Option<Millis>) -> Result<Option<time::OffsetDateTime>> {
-    at.map(|at| codec::instant(at.0)).transpose()
-}
-
 /// Tenant and row of a patient.
 pub(super) async fn patient(
     connection: &Connection,
     id: PatientId,
 ) -> Tried<Option<(String, PatientRow)>> {
-    const PATIENT: &str = "SELECT tenant, key_hash, seq, identifiers, birth_date, sex, deceased, \
-         deceased_at, traits, last_as_of FROM patient WHERE id = $1";
-    let row = connection.first(PATIENT, &[&id.0]).await?;
-    Ok(row.as_ref().map(patient_row).transpose()?)
-}
-
-fn patient_row(row: &Row) -> Result<(String, PatientRow)> {
-    let names = codec::names(column(row, 3)?)?;
-    let mut person = Person {
-        birth: column::<Option<&str>>(row, 4)?
-            .map(codec::birth)
-            .transpose()?,
-        sex: match column::<Option<&str>>(row, 5)? {
-            Some(word) => codec::sex(word)?,
-            None => Sex::Unknown,
-        },
-        deceased: column(row, 6)?,
-        deceased_at: instant(column(row, 7)?)?,
-        ..Person::default()
-    };
-    let pregnancies = match column::<Option<&str>>(row, 8)? {
-        Some(text) => codec::set_traits(&mut person, text)?,
-        None => Vec::new(),
-    };
-    Ok((
-        column(row, 0)?,
-        PatientRow {
-            key: bytes(row, 1)?,
-            seq: column(row, 2)?,
-            identifiers: names.identifiers,
-            references: names.references,
-            person,
-            pregnancies,
-            last_as_of: instant(column(row, 9)?)?,
-        },
-    ))
+    connection.one(row::PATIENT, &[&id.0], row::patient).await
 }
 
 /// Write the row of a patient that is locked.
@@ -116,92 +69,6 @@ pub(super) async fn put_patient(
     }
 }
 
-const OBSERVATION: &str = "SELECT l3_key, version, content, status, issued_at, source_version, \
-     patient_seq, ordinal, filed_at, code, analyte, value, unit, value_si, effective_at, \
-     effective_offset, effective_precision, usable, why_not, why_text, state, specimen, report, \
-     preference, detail, identifier_system, identifier_value, loinc FROM observation \
-     WHERE patient_id = $1";
-
-fn stored_value(row: &Row) -> Result<StoredValue> {
-    Ok(StoredValue {
-        id: ResultId(bytes(row, 0)?),
-        version: column(row, 1)?,
-        content: bytes(row, 2)?,
-        status: column(row, 3)?,
-        issued: column::<Option<Millis>>(row, 4)?.map(|at| at.0),
-        source_version: column(row, 5)?,
-        seq: column(row, 6)?,
-        ordinal: column(row, 7)?,
-        filed_at: Some(column::<Millis>(row, 8)?.0),
-        code: column(row, 9)?,
-        measurement: measurement(row)?,
-    })
-}
-
-fn measurement(row: &Row) -> Result<Option<Measurement>> {
-    let Some(analyte) = column::<Option<&str>>(row, 10)? else {
-        return Ok(None);
-    };
-    let text = |index| column::<Option<&str>>(row, index);
-    let owned = |index| column::<Option<String>>(row, index);
-    let shared = |index| -> Result<Option<Arc<str>>> { Ok(text(index)?.map(Arc::from)) };
-    let at = match (column::<Option<Millis>>(row, 14)?, text(16)?) {
-        (Some(at), Some(precision)) => Some(SampleTime {
-            instant: codec::instant_at(at.0, column::<Option<i64>>(row, 15)?.unwrap_or(0))?,
-            precision: codec::precision(precision)?,
-        }),
-        _ => None,
-    };
-    let unusable = match text(18)? {
-        None => None,
-        Some(word) => Some(Reason {
-            word: codec::outcome_word(word)?,
-            text: owned(19)?.unwrap_or_default(),
-        }),
-    };
-    let identifier = match (shared(25)?, shared(26)?) {
-        (Some(system), Some(value)) => Some((system, value)),
-        _ => None,
-    };
-    let mut measurement = Measurement {
-        analyte: codec::analyte(analyte)?,
-        value: text(13)?.map(codec::interval).transpose()?,
-        received: Received {
-            value: owned(11)?.unwrap_or_default(),
-            unit: owned(12)?.unwrap_or_default(),
-        },
-        at,
-        specimen: shared(21)?,
-        report: shared(22)?,
-        status: match text(20)? {
-            Some(word) => codec::status(word)?,
-            None => Status::Final,
-        },
-        method: codec::method("")?,
-        preference: column::<Option<i64>>(row, 23)?
-            .map(u8::try_from)
-            .transpose()
-            .map_err(|_| StoreError::Unreadable("observation.preference"))?
-            .unwrap_or(0),
-        draw: codec::draw("")?,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit: None,
-        unusable,
-        filed_at: None,
-        source: Source {
-            handle: 0,
-            identifier,
-            loinc: shared(27)?,
-        },
-    };
-    if let Some(detail) = text(24)? {
-        codec::set_measurement_detail(&mut measurement, detail)?;
-    }
-    Ok(Some(measurement))
-}
-
 /// Rows of the timeline, column by column.
 #[derive(Default)]
 struct Columns<'a> {
@@ -237,10 +104,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn push(&mut self, value: &'a StoredValue, now: i64) -> Result<()> {
-        let measurement = value.measurement.as_ref();
-        let reason = measurement.and_then(|one| one.unusable.as_ref());
-        let identifier = measurement.and_then(|one| one.source.identifier.as_ref());
-        let at = measurement.and_then(|one| one.at);
+        let columns = row::MeasurementColumns::of(value.measurement.as_ref())?;
         self.l3_key.push(&value.id.0);
         self.version.push(value.version);
         self.content.push(&value.content);
@@ -252,55 +116,25 @@ impl<'a> Columns<'a> {
         self.ordinal.push(value.ordinal);
         self.filed_at.push(Millis(value.filed_at.unwrap_or(now)));
         self.code.push(shown(value.code.as_deref()));
-        self.analyte.push(measurement.map(|one| one.analyte.key()));
-        self.value
-            .push(measurement.map(|one| text(&one.received.value)));
-        self.unit
-            .push(measurement.map(|one| text(&one.received.unit)));
-        self.value_si.push(
-            measurement
-                .and_then(|one| one.value.as_ref())
-                .map(codec::interval_text),
-        );
-        self.effective_at
-            .push(at.map(|at| Millis(codec::millis(at.instant))));
-        self.effective_offset
-            .push(at.map(|at| codec::offset_minutes(at.instant)));
-        self.effective_precision
-            .push(at.map(|at| codec::precision_word(at.precision)));
-        self.usable
-            .push(measurement.is_some_and(|one| one.unusable.is_none()));
-        self.why_not.push(reason.map(|one| one.word));
-        self.why_text.push(reason.map(|one| text(&one.text)));
-        // The ordinary status is left out: most rows have it.
-        self.state.push(
-            measurement
-                .map(|one| one.status)
-                .filter(|status| *status != Status::Final)
-                .map(codec::status_word),
-        );
-        self.specimen
-            .push(shown(measurement.and_then(|one| one.specimen.as_deref())));
-        self.report
-            .push(shown(measurement.and_then(|one| one.report.as_deref())));
-        self.preference.push(
-            measurement
-                .map(|one| i64::from(one.preference))
-                .filter(|one| *one != 0),
-        );
-        self.detail.push(
-            measurement
-                .map(codec::measurement_detail)
-                .transpose()?
-                .flatten(),
-        );
+        self.analyte.push(columns.analyte);
+        self.value.push(shown(columns.value));
+        self.unit.push(shown(columns.unit));
+        self.value_si.push(columns.value_si);
+        self.effective_at.push(columns.effective_at.map(Millis));
+        self.effective_offset.push(columns.effective_offset);
+        self.effective_precision.push(columns.effective_precision);
+        self.usable.push(columns.usable);
+        self.why_not.push(columns.why_not);
+        self.why_text.push(shown(columns.why_text));
+        self.state.push(columns.state);
+        self.specimen.push(shown(columns.specimen));
+        self.report.push(shown(columns.report));
+        self.preference.push(columns.preference);
+        self.detail.push(columns.detail);
         self.identifier_system
-            .push(identifier.map(|(system, _)| text(system)));
-        self.identifier_value
-            .push(identifier.map(|(_, value)| text(value)));
-        self.loinc.push(shown(
-            measurement.and_then(|one| one.source.loinc.as_deref()),
-        ));
+            .push(shown(columns.identifier_system));
+        self.identifier_value.push(shown(columns.identifier_value));
+        self.loinc.push(shown(columns.loinc));
         Ok(())
     }
 }
@@ -423,78 +257,20 @@ pub(super) async fn known(
     connection: &Connection,
     id: PatientId,
 ) -> Tried<Option<(String, Known)>> {
-    const FACTS: &str = "SELECT key, version, content, fhir_type, status, issued_at, \
-         source_version, tokens, filed_at, patient_seq, ordinal FROM fact WHERE patient_id = $1";
     let Some((tenant, row)) = patient(connection, id).await? else {
         return Ok(None);
     };
-    let values = connection.all(OBSERVATION, &[&id.0]).await?;
-    let facts = connection.all(FACTS, &[&id.0]).await?;
     Ok(Some((
         tenant,
         Known {
             row: Some(row),
-            values: values.iter().map(stored_value).collect::<Result<_>>()?,
-            facts: facts.iter().map(stored_fact).collect::<Result<_>>()?,
-            findings: findings(connection, id).await?,
+            values: connection.list(row::VALUES, &[&id.0], row::value).await?,
+            facts: connection.list(row::FACTS, &[&id.0], row::fact).await?,
+            findings: connection
+                .list(row::FINDINGS, &[&id.0], row::finding)
+                .await?,
         },
     )))
-}
-
-fn stored_fact(row: &Row) -> Result<StoredFact> {
-    Ok(StoredFact {
-        id: ResultId(bytes(row, 0)?),
-        version: column(row, 1)?,
-        content: bytes(row, 2)?,
-        kind: column(row, 3)?,
-        status: column(row, 4)?,
-        issued: column::<Option<Millis>>(row, 5)?.map(|at| at.0),
-        source_version: column(row, 6)?,
-        facts: codec::tokens(column(row, 7)?)?,
-        filed_at: Some(column::<Millis>(row, 8)?.0),
-        seq: column(row, 9)?,
-        ordinal: column(row, 10)?,
-    })
-}
-
-async fn findings(connection: &Connection, id: PatientId) -> Tried<Vec<HeldFinding>> {
-    const SELECT: &str = "SELECT family, state, slug, grade, lineage_grades, urgency, \
-         episode_start, episode_start_detail, episode_end, episode_end_detail, notified_at, \
-         acknowledged_until, acknowledged_why, revision, flag_id, human_hash \
-         FROM finding WHERE patient_id = $1 ORDER BY id";
-    let rows = connection.all(SELECT, &[&id.0]).await?;
-    Ok(rows.iter().map(held_finding).collect::<Result<_>>()?)
-}
-
-fn held_finding(row: &Row) -> Result<HeldFinding> {
-    let text = |index| column::<Option<&str>>(row, index);
-    let time = |index| column::<Option<Millis>>(row, index);
-    let episode_end = match (time(8)?, text(9)?) {
-        (Some(at), Some(detail)) => Some(codec::sample_time(at.0, detail)?),
-        _ => None,
-    };
-    let acknowledged = match (text(12)?, time(11)?) {
-        (Some(why), Some(until)) => Some((codec::acknowledged(why)?, codec::instant(until.0)?)),
-        _ => None,
-    };
-    Ok(HeldFinding {
-        finding: Finding {
-            family: Family::from_str_exact(column(row, 0)?)
-                .ok_or(StoreError::Unreadable("finding.family"))?,
-            state: codec::flag_state(column(row, 1)?)?,
-            slug: column(row, 2)?,
-            urgency: codec::urgency(column(row, 5)?)?,
-            grade: text(3)?.map(codec::grade).transpose()?,
-            lineage_grades: codec::lineage_grades(column(row, 4)?)?,
-            episode_start: codec::sample_time(column::<Millis>(row, 6)?.0, column(row, 7)?)?,
-            episode_end,
-            notified_at: instant(time(10)?)?,
-            acknowledged,
-            human: text(15)?.map(Arc::from),
-        },
-        revision: column(row, 13)?,
-        flag_id: column(row, 14)?,
-    })
 }
 
 /// Write a finding, over what stands.
@@ -567,9 +343,9 @@ pub(super) async fn patients_of_keys(
         return Ok(Vec::new());
     }
     let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_slice()).collect();
-    let rows = connection.all(SELECT, &[&tenant, &keys]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Ok(column::<Option<i64>>(row, 0)?.map(PatientId)))
-        .collect::<Result<_>>()?)
+    connection
+        .list(SELECT, &[&tenant, &keys], |row| {
+            Ok(find(row, 0)?.map(PatientId))
+        })
+        .await
 }

@@ -12,7 +12,7 @@ use std::{
 use rusqlite::{Connection, params};
 
 use super::{
-    rows::{self, all, column, execute, first},
+    rows::{self, all, execute, first},
     writer::in_savepoint,
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         keys::{ResultId, parse_logical_id},
         lease::PatientId,
         plan::{self, Change, Known, NewDelivery, PatientPlan, Plan, Resolved},
+        row::{self, Earlier, GiveUp, get},
         submission::{Accepted, EnvelopeKind, Incoming, OutboxTarget},
     },
 };
@@ -33,14 +34,6 @@ pub(super) enum Prepared {
     Answer(Accepted),
     /// This is to be written.
     Write(Box<Plan>, Vec<GiveUp>),
-}
-
-/// An older row gives up what identified it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GiveUp {
-    IdempotencyKey(i64),
-    Content(i64),
-    Envelope(i64),
 }
 
 /// Look up, file and assess. `connection` must be in a transaction.
@@ -140,30 +133,21 @@ enum Claim {
     },
 }
 
-/// A row of the inbox that has one of our keys.
-struct Earlier {
-    id: i64,
-    fingerprint: [u8; 32],
-    detail: Option<String>,
-    receipt: Option<Vec<u8>>,
-    unchanged: Option<Vec<u8>>,
-    expired: bool,
-}
-
 /// Whether this was seen before, and what follows.
 fn claim(connection: &Connection, incoming: &Incoming) -> Result<Claim> {
     let claims = &incoming.claims;
+    let now = incoming.received_at;
     let mut give_up = Vec::new();
     let mut envelope_seen = false;
     if let Some(key) = &claims.idempotency_key
         && let Some(row) = earlier(connection, incoming, "idem_key", key)?
     {
-        if row.expired {
+        if row.is_expired(now) {
             give_up.push(GiveUp::IdempotencyKey(row.id));
         } else if row.fingerprint != claims.fingerprint {
             return Ok(Claim::Answer(Accepted::KeyReused));
         } else {
-            return replay(row);
+            return replay(&row);
         }
     }
     let envelope = match &claims.envelope {
@@ -172,13 +156,10 @@ fn claim(connection: &Connection, incoming: &Incoming) -> Result<Claim> {
         None => None,
     };
     if let Some((row, EnvelopeKind::Message { header })) = &envelope
-        && !row.expired
+        && !row.is_expired(now)
     {
         return if row.detail.as_deref() == Some(header) {
-            match envelope {
-                Some((row, _)) => replay(row),
-                None => Err(StoreError::Unreadable("inbox")),
-            }
+            replay(row)
         } else {
             Ok(Claim::Answer(Accepted::EnvelopeReused))
         };
@@ -186,13 +167,13 @@ fn claim(connection: &Connection, incoming: &Incoming) -> Result<Claim> {
     if claims.by_content
         && let Some(row) = earlier(connection, incoming, "content_hash", &claims.fingerprint)?
     {
-        if !row.expired && still_stands(connection, &row)? {
-            return replay(row);
+        if !row.is_expired(now) && still_stands(connection, &row)? {
+            return replay(&row);
         }
         give_up.push(GiveUp::Content(row.id));
     }
     if let Some((row, kind)) = envelope {
-        if !row.expired {
+        if !row.is_expired(now) {
             if let (EnvelopeKind::Document { timestamp }, Some(held)) = (
                 kind,
                 row.detail
@@ -212,12 +193,9 @@ fn claim(connection: &Connection, incoming: &Incoming) -> Result<Claim> {
     })
 }
 
-fn replay(row: Earlier) -> Result<Claim> {
-    let receipt = row
-        .receipt
-        .ok_or(StoreError::Unreadable("an inbox row without receipt"))?;
+fn replay(row: &Earlier) -> Result<Claim> {
     Ok(Claim::Answer(Accepted::Replayed {
-        receipt: codec::decompress(&receipt)?,
+        receipt: row.receipt()?,
     }))
 }
 
@@ -227,35 +205,15 @@ fn earlier(
     by: &str,
     key: &dyn rusqlite::ToSql,
 ) -> Result<Option<Earlier>> {
-    let sql = format!(
-        "SELECT id, fingerprint, envelope_detail, receipt, unchanged, expires_at FROM inbox \
-         WHERE tenant = ?1 AND client = ?2 AND {by} = ?3"
-    );
-    let now = codec::millis(incoming.received_at);
-    first(
-        connection,
-        &sql,
-        params![incoming.tenant.as_ref(), incoming.client.as_ref(), key],
-        |row| {
-            Ok(Earlier {
-                id: column(row, 0)?,
-                fingerprint: rows::bytes(row, 1)?,
-                detail: column(row, 2)?,
-                receipt: column(row, 3)?,
-                unchanged: column(row, 4)?,
-                expired: column::<i64>(row, 5)? <= now,
-            })
-        },
-    )
+    let sql = format!("{} {by} = $3", row::EARLIER_SUBMISSION);
+    let whose = params![incoming.tenant.as_ref(), incoming.client.as_ref(), key];
+    first(connection, &sql, whose, |row| row::earlier(row))
 }
 
 /// A repeat is answered from the store only while nothing it wrote, or found as it says, has been
 /// changed by another submission: a laboratory may go from 9.0 to 8.0 and back to 9.0.
 fn still_stands(connection: &Connection, row: &Earlier) -> Result<bool> {
-    const MOVED: &str = "SELECT 1 FROM inbox_patient AS mine JOIN observation_version AS old \
-         ON old.patient_id = mine.patient_id AND old.patient_seq = mine.patient_seq \
-         WHERE mine.inbox_id = ?1 LIMIT 1";
-    if first(connection, MOVED, params![row.id], |_| Ok(()))?.is_some() {
+    if first(connection, row::MOVED, params![row.id], |_| Ok(()))?.is_some() {
         return Ok(false);
     }
     for (patient, result, version) in
@@ -276,7 +234,7 @@ fn held_version(
     const SELECT: &str = "SELECT version FROM observation WHERE patient_id = ?1 AND l3_key = ?2 \
          UNION ALL SELECT version FROM fact WHERE patient_id = ?1 AND key = ?2 LIMIT 1";
     first(connection, SELECT, params![patient.0, result.0], |row| {
-        column(row, 0)
+        get(row, 0)
     })
 }
 
@@ -343,7 +301,7 @@ pub(super) fn sent_id(
         connection,
         ALIAS,
         params![tenant, client, kind, id],
-        |row| Ok((PatientId(column(row, 0)?), ResultId(rows::bytes(row, 1)?))),
+        |row| Ok((PatientId(get(row, 0)?), ResultId(get(row, 1)?))),
     )?;
     if alias.is_some() {
         return Ok(alias);
@@ -355,7 +313,7 @@ pub(super) fn sent_id(
         connection,
         "SELECT tenant FROM patient WHERE id = ?1",
         params![patient.0],
-        |row| column::<String>(row, 0),
+        |row| get::<String>(row, 0),
     )?;
     if owner.as_deref() != Some(tenant) {
         return Ok(None);
@@ -365,17 +323,10 @@ pub(super) fn sent_id(
 
 /// The last version of a resource of ours, to write the next.
 fn last_version(connection: &Connection, kind: &str, id: &str) -> Result<Option<(i64, Resource)>> {
-    const SELECT: &str = "SELECT version, body FROM resource WHERE fhir_type = ?1 AND fhir_id = ?2 \
-         ORDER BY version DESC LIMIT 1";
-    let row = first(connection, SELECT, params![kind, id], |row| {
-        Ok((column::<i64>(row, 0)?, column::<Vec<u8>>(row, 1)?))
+    let last = first(connection, row::LAST_VERSION, params![kind, id], |row| {
+        row::last_version(row)
     })?;
-    let Some((version, body)) = row else {
-        return Ok(None);
-    };
-    let body = serde_json::from_slice(&codec::decompress(&body)?)
-        .map_err(|_| StoreError::Unreadable("resource.body"))?;
-    Ok(Resource::stored(body).map(|resource| (version, resource)))
+    Ok(last.flatten())
 }
 
 enum Written {
@@ -390,11 +341,7 @@ fn write(
     give_up: &[GiveUp],
 ) -> Result<Written> {
     for one in give_up {
-        let (sql, id) = match one {
-            GiveUp::IdempotencyKey(id) => ("UPDATE inbox SET idem_key = NULL WHERE id = ?1", id),
-            GiveUp::Content(id) => ("UPDATE inbox SET content_hash = NULL WHERE id = ?1", id),
-            GiveUp::Envelope(id) => ("UPDATE inbox SET envelope_key = NULL WHERE id = ?1", id),
-        };
+        let (sql, id) = one.statement();
         execute(connection, sql, params![id])?;
     }
     let Some(inbox) = insert_inbox(connection, incoming, plan)? else {
@@ -686,7 +633,7 @@ fn supersede(
     const ITEM: &str = "UPDATE delivery_item SET state = 'superseded' WHERE delivery_id = ?1 \
          AND state = 'open' AND fhir_type = ?2 AND fhir_id = ?3 AND revision < ?4";
     let older = all(connection, OPEN, params![target.id.0, patient.0], |row| {
-        Ok((column::<i64>(row, 0)?, column::<String>(row, 1)?))
+        Ok((get::<i64>(row, 0)?, get::<String>(row, 1)?))
     })?;
     for (id, state) in older {
         for item in &delivery.items {
@@ -726,7 +673,6 @@ pub(super) fn close_if_empty(connection: &Connection, id: i64, now: i64) -> Resu
 
 /// Receipts whose time is over, at most so many; how many it were.
 pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
-    const ATTEMPTS: i64 = 30 * 24 * 3_600_000;
     let done = execute(
         connection,
         "DELETE FROM inbox WHERE id IN \
@@ -745,7 +691,7 @@ pub(super) fn expire(connection: &Connection, now: i64) -> Result<usize> {
         connection,
         "DELETE FROM delivery_attempt WHERE id IN \
          (SELECT id FROM delivery_attempt WHERE ended_at < ?1 LIMIT 500)",
-        params![now - ATTEMPTS],
+        params![now.saturating_sub(row::ATTEMPTS_KEPT)],
     )?;
     Ok(done + receipts + attempts)
 }

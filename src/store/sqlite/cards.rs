@@ -5,14 +5,11 @@ use time::OffsetDateTime;
 
 use super::{
     Sqlite,
-    rows::{all, bytes, column, execute, first},
+    rows::{all, execute, first},
 };
 use crate::{
     clinical::assessment::{Acknowledged, Family},
-    fhir::cds::{
-        feedback::{Feedback, acknowledges},
-        quiet::{Answered, Marks, Shown},
-    },
+    fhir::cds::feedback::Feedback,
     store::{
         Pending,
         cards::{
@@ -20,8 +17,9 @@ use crate::{
             rule_feedback,
         },
         codec,
-        error::{Result, StoreError},
+        error::Result,
         keys::Hash,
+        row::{self, get},
     },
 };
 
@@ -97,42 +95,11 @@ fn history(
     patient: &Hash,
     family: &str,
 ) -> Result<CardHistory> {
-    let shown = first(
-        connection,
-        "SELECT uuid, marks, encounter, shown_at FROM card \
-         WHERE tenant = ?1 AND key_hash = ?2 AND family = ?3 AND client = ?4 \
-         ORDER BY shown_at DESC, urgency DESC LIMIT 1",
-        params![tenant, patient, family, client],
-        |row| {
-            Ok(Shown {
-                uuid: column(row, 0)?,
-                marks: marks(&column::<String>(row, 1)?)?,
-                encounter: column(row, 2)?,
-                at: codec::instant(column(row, 3)?)?,
-            })
-        },
-    )?;
-    let answered = first(
-        connection,
-        "SELECT feedback.outcome, feedback.reason, feedback.outcome_at, card.marks \
-         FROM card JOIN feedback ON feedback.tenant = card.tenant AND feedback.card_uuid = card.uuid \
-         WHERE card.tenant = ?1 AND card.key_hash = ?2 AND card.family = ?3 \
-         ORDER BY feedback.outcome_at DESC LIMIT 1",
-        params![tenant, patient, family],
-        |row| {
-            let reason: Option<String> = column(row, 1)?;
-            Ok(Answered {
-                what: acknowledges(&column::<String>(row, 0)?, reason.as_deref()),
-                at: codec::instant(column(row, 2)?)?,
-                marks: marks(&column::<String>(row, 3)?)?,
-            })
-        },
-    )?;
+    let whose = params![tenant, patient, family, client];
+    let shown = first(connection, row::SHOWN, whose, |row| row::shown(row))?;
+    let whose = params![tenant, patient, family];
+    let answered = first(connection, row::ANSWERED, whose, |row| row::answered(row))?;
     Ok(CardHistory { shown, answered })
-}
-
-fn marks(text: &str) -> Result<Marks> {
-    serde_json::from_str(text).map_err(|_| StoreError::Unreadable("card.marks"))
 }
 
 fn keep(connection: &Connection, card: &ShownCard) -> Result<()> {
@@ -171,7 +138,7 @@ fn take(
         connection,
         "SELECT key_hash, family FROM card WHERE tenant = ?1 AND uuid = ?2",
         params![tenant, feedback.card],
-        |row| Ok((bytes::<32>(row, 0)?, column::<String>(row, 1)?)),
+        |row| Ok((get::<[u8; 32]>(row, 0)?, get::<String>(row, 1)?)),
     )?;
     let Some((patient, family)) = card else {
         kept.unknown_card += 1;
@@ -243,14 +210,8 @@ fn acknowledge(
 
 pub(super) fn report(connection: &Connection) -> Result<Vec<RuleFeedback>> {
     // Of several answers to one card the last one counts.
-    let cards = all(
-        connection,
-        "SELECT card.rules, \
-         (SELECT outcome || '/' || coalesce(reason, '') FROM feedback \
-          WHERE feedback.tenant = card.tenant AND feedback.card_uuid = card.uuid \
-          ORDER BY outcome_at DESC LIMIT 1) FROM card",
-        [],
-        |row| Ok((column::<String>(row, 0)?, column::<Option<String>>(row, 1)?)),
-    )?;
+    let cards = all(connection, row::RULES_AND_ANSWERS, [], |row| {
+        row::rules_and_answer(row)
+    })?;
     rule_feedback(cards)
 }

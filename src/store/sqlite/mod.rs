@@ -27,12 +27,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::open::Options;
-use self::{
-    accept::Prepared,
-    open::Parts,
-    rows::{column, first},
-    writer::Queue,
-};
+use self::{accept::Prepared, open::Parts, rows::first, writer::Queue};
 use super::{
     IdentityKey, Pending, Store, codec,
     delivery::Hold,
@@ -44,6 +39,7 @@ use super::{
         Search, TargetRow,
     },
     removal::Retention,
+    row::get,
     submission::{Accepted, Incoming},
 };
 
@@ -84,7 +80,7 @@ impl Sqlite {
             &connection,
             "SELECT coalesce(max(id), 0) FROM patient",
             [],
-            |row| column::<i64>(row, 0),
+            |row| get::<i64>(row, 0),
         )
         .map_err(|error| OpenError::Database {
             path: options.path.clone(),

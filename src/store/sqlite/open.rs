@@ -14,12 +14,13 @@ use time::OffsetDateTime;
 
 use super::{
     read::key_fingerprint,
-    rows::{READ_ONLY, column, execute, failure, first},
+    rows::{READ_ONLY, execute, failure, first},
     writer::checkpoint,
 };
 use crate::store::{
     IdentityKey, codec,
     error::{OpenError, Result, StoreError},
+    row::get,
 };
 
 /// `PRAGMA application_id` of our databases: `mrwf`.
@@ -217,7 +218,7 @@ fn check(connection: &Connection, path: &Path) -> Opened<()> {
         connection,
         "SELECT stopped_cleanly FROM instance",
         [],
-        |row| column::<i64>(row, 0),
+        |row| get::<i64>(row, 0),
     );
     if matches!(clean, Ok(Some(1))) {
         return Ok(());
@@ -244,7 +245,7 @@ fn applied(connection: &Connection) -> Result<Vec<(i64, Vec<u8>)>> {
         connection,
         "SELECT version, checksum FROM schema_migration ORDER BY version",
         [],
-        |row| Ok((column(row, 0)?, column(row, 1)?)),
+        |row| Ok((get(row, 0)?, get(row, 1)?)),
     )
 }
 

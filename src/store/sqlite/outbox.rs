@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, Row, params};
-use time::OffsetDateTime;
+use rusqlite::{Connection, params};
 
 use super::{
     accept::close_if_empty,
-    rows::{self, all, column, execute, first},
+    rows::{self, all, execute, first},
 };
 use crate::{
     clinical::assessment::Acknowledged,
@@ -18,21 +17,10 @@ use crate::{
         lease::{
             AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
         },
-        reading::{
-            DeliveryAttempt, DeliveryDetail, DeliveryFilter, DeliveryItem, DeliverySummary,
-            TargetRow, collect_references,
-        },
+        reading::{DeliveryDetail, DeliveryFilter, DeliverySummary, TargetRow, collect_references},
+        row::{self, OpenDelivery, find, get},
     },
 };
-
-/// Parked deliveries that are looked at again at once.
-const RECHECKS: usize = 100;
-/// Classes of earlier attempts that go with a lease.
-const EARLIER: i64 = 32;
-/// Deliveries in one answer, or changed by one command.
-const PAGE: usize = 1_000;
-/// 9999-12-31: for as long as the finding lives.
-const FOR_EVER: i64 = 253_402_214_400_000;
 
 /// The target with this name and address.
 pub(super) fn target(connection: &Connection, name: &str, base_url: &str) -> Result<TargetId> {
@@ -40,7 +28,7 @@ pub(super) fn target(connection: &Connection, name: &str, base_url: &str) -> Res
         connection,
         "SELECT id FROM target WHERE base_url = ?1",
         params![base_url],
-        |row| column(row, 0),
+        |row| get(row, 0),
     )?;
     if let Some(id) = known {
         return Ok(TargetId(id));
@@ -60,29 +48,7 @@ pub(super) fn target(connection: &Connection, name: &str, base_url: &str) -> Res
 }
 
 pub(super) fn targets(connection: &Connection) -> Result<Vec<TargetRow>> {
-    all(
-        connection,
-        "SELECT id, name, base_url, hold, hold_since FROM target ORDER BY id",
-        [],
-        |row| {
-            let hold = match (
-                column::<Option<String>>(row, 3)?,
-                column::<Option<i64>>(row, 4)?,
-            ) {
-                (Some(name), Some(since)) => Some((
-                    Hold::from_name(&name).ok_or(StoreError::Unreadable("target.hold"))?,
-                    codec::instant(since)?,
-                )),
-                _ => None,
-            };
-            Ok(TargetRow {
-                id: TargetId(column(row, 0)?),
-                name: column(row, 1)?,
-                base_url: column(row, 2)?,
-                hold,
-            })
-        },
-    )
+    all(connection, row::TARGETS, [], |row| row::target(row))
 }
 
 pub(super) fn hold(
@@ -180,18 +146,8 @@ fn next_lane(
          AND (due_at <= ?2 OR scheduled_at > ?2) ORDER BY due_at LIMIT 1";
     let sql = if turn % 4 == 3 { BY_DUE } else { BY_PRIORITY };
     first(connection, sql, params![target.0, now], |row| {
-        Ok((PatientId(column(row, 0)?), column(row, 1)?, column(row, 2)?))
+        Ok((PatientId(get(row, 0)?), get(row, 1)?, get(row, 2)?))
     })
-}
-
-struct OpenDelivery {
-    id: i64,
-    urgency: i64,
-    before: Option<String>,
-    attempt: u32,
-    waiting_since: i64,
-    reachable_ms: i64,
-    correlation_id: String,
 }
 
 fn next_delivery(
@@ -199,19 +155,9 @@ fn next_delivery(
     target: TargetId,
     patient: PatientId,
 ) -> Result<Option<OpenDelivery>> {
-    const SELECT: &str = "SELECT id, urgency, before, attempt, waiting_since, reachable_ms, \
-         correlation_id FROM delivery WHERE target_id = ?1 AND patient_id = ?2 \
-         AND state IN ('queued', 'in_flight', 'later') ORDER BY seq, part LIMIT 1";
-    first(connection, SELECT, params![target.0, patient.0], |row| {
-        Ok(OpenDelivery {
-            id: column(row, 0)?,
-            urgency: column(row, 1)?,
-            before: column(row, 2)?,
-            attempt: column(row, 3)?,
-            waiting_since: column(row, 4)?,
-            reachable_ms: column(row, 5)?,
-            correlation_id: column(row, 6)?,
-        })
+    let lane = params![target.0, patient.0];
+    first(connection, row::NEXT_DELIVERY, lane, |row| {
+        row::open_delivery(row)
     })
 }
 
@@ -223,17 +169,10 @@ fn fill(
     verify_first: bool,
     delivery: OpenDelivery,
 ) -> Result<Leased> {
-    let (_, row) = rows::patient(connection, patient)?
+    let (_, known) = rows::patient(connection, patient)?
         .ok_or(StoreError::Unreadable("a delivery without patient"))?;
-    let earlier = all(
-        connection,
-        "SELECT class FROM delivery_attempt WHERE delivery_id = ?1 ORDER BY number DESC LIMIT ?2",
-        params![delivery.id, EARLIER],
-        |row| {
-            Class::from_name(&column::<String>(row, 0)?)
-                .ok_or(StoreError::Unreadable("delivery_attempt.class"))
-        },
-    )?;
+    let last = params![delivery.id, row::EARLIER];
+    let earlier = all(connection, row::CLASSES, last, |row| row::class(row))?;
     let items = items(connection, target, delivery.id)?;
     Ok(Leased {
         target,
@@ -244,57 +183,21 @@ fn fill(
         attempt: delivery.attempt,
         earlier,
         verify_first,
-        first: first_of(delivery.before.as_deref())?,
+        first: delivery.first,
         urgency: codec::urgency(delivery.urgency)?,
-        patient_identifiers: row.identifiers,
-        patient_references: row.references,
+        patient_identifiers: known.identifiers,
+        patient_references: known.references,
         items,
-        waiting_since: codec::instant(delivery.waiting_since)?,
+        waiting_since: delivery.waiting_since,
         reachable_ms: delivery.reachable_ms,
         correlation_id: delivery.correlation_id,
     })
 }
 
-fn first_of(name: Option<&str>) -> Result<First> {
-    First::from_name(name.unwrap_or("")).ok_or(StoreError::Unreadable("delivery.before"))
-}
-
 /// Open items with their texts and what is known of them on the target.
 fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec<Item>> {
-    const SELECT: &str = "SELECT item.ordinal, item.fhir_type, item.fhir_id, item.revision, \
-         item.content_hash, item.outranks_human, resource.identifier_system, \
-         resource.identifier_value, resource.body, remote.remote_id, remote.etag, \
-         remote.written_hash, remote.written_revision FROM delivery_item AS item \
-         JOIN resource ON resource.fhir_type = item.fhir_type \
-         AND resource.fhir_id = item.fhir_id AND resource.version = item.revision \
-         LEFT JOIN remote_resource AS remote ON remote.target_id = ?1 \
-         AND remote.fhir_type = item.fhir_type AND remote.fhir_id = item.fhir_id \
-         WHERE item.delivery_id = ?2 AND item.state = 'open' ORDER BY item.ordinal";
-    all(connection, SELECT, params![target.0, delivery], |row| {
-        let identifier = match (
-            column::<Option<String>>(row, 6)?,
-            column::<Option<String>>(row, 7)?,
-        ) {
-            (Some(system), Some(value)) => Some((system, value)),
-            _ => None,
-        };
-        let body = codec::decompress(&column::<Vec<u8>>(row, 8)?)?;
-        Ok(Item {
-            ordinal: column(row, 0)?,
-            kind: column(row, 1)?,
-            id: column(row, 2)?,
-            identifier,
-            revision: column(row, 3)?,
-            content_hash: column(row, 4)?,
-            body: serde_json::from_slice(&body)
-                .map_err(|_| StoreError::Unreadable("resource.body"))?,
-            remote_id: column(row, 9)?,
-            etag: column(row, 10)?,
-            written_hash: column(row, 11)?,
-            written_revision: column(row, 12)?,
-            outranks_human: column(row, 5)?,
-        })
-    })
+    let which = params![target.0, delivery];
+    all(connection, row::ITEMS, which, |row| row::item(row))
 }
 
 /// What the items refer to, where the target calls it otherwise than we do.
@@ -308,7 +211,7 @@ fn remote_ids(connection: &Connection, target: TargetId, items: &[Item]) -> Resu
     let mut ids = Vec::new();
     for (kind, id) in references {
         let remote = first(connection, SELECT, params![target.0, kind, id], |row| {
-            column(row, 0)
+            get(row, 0)
         })?;
         ids.extend(remote.map(|remote_id| RemoteId {
             kind,
@@ -444,7 +347,7 @@ fn reschedule(
     const OPEN: &str = "SELECT max(urgency) FROM delivery WHERE target_id = ?1 \
          AND patient_id = ?2 AND state IN ('queued', 'in_flight', 'later')";
     let urgency = first(connection, OPEN, params![target.0, patient.0], |row| {
-        column::<Option<i64>>(row, 0)
+        find::<i64>(row, 0)
     })?
     .flatten();
     execute(
@@ -578,7 +481,7 @@ fn keep_human(
          acknowledged_why = coalesce(?4, acknowledged_why), \
          acknowledged_until = CASE WHEN ?4 IS NULL THEN acknowledged_until ELSE ?5 END \
          WHERE flag_id = ?1",
-        params![item.id, hash, now, why, FOR_EVER],
+        params![item.id, hash, now, why, row::FOR_EVER],
     )?;
     // Whoever has read the finding has to read it again.
     execute(
@@ -595,8 +498,8 @@ fn recheck(connection: &Connection, target: TargetId, now: i64) -> Result<()> {
     let due: Vec<i64> = all(
         connection,
         DUE,
-        params![target.0, now, i64::try_from(RECHECKS).unwrap_or(0)],
-        |row| column(row, 0),
+        params![target.0, now, row::RECHECKS],
+        |row| get(row, 0),
     )?;
     for id in due {
         reopen(connection, id, now)?;
@@ -616,7 +519,7 @@ fn reopen(connection: &Connection, id: i64, now: i64) -> Result<()> {
         connection,
         "SELECT target_id, patient_id FROM delivery WHERE id = ?1 AND state = 'parked'",
         params![id],
-        |row| Ok((TargetId(column(row, 0)?), PatientId(column(row, 1)?))),
+        |row| Ok((TargetId(get(row, 0)?), PatientId(get(row, 1)?))),
     )?;
     let Some((target, patient)) = lane else {
         return Ok(());
@@ -634,51 +537,20 @@ fn reopen(connection: &Connection, id: i64, now: i64) -> Result<()> {
     reschedule(connection, target, patient, now, now, None)
 }
 
-const SUMMARY: &str = "SELECT delivery.id, target.name, delivery.patient_id, delivery.seq, \
-     delivery.urgency, delivery.state, delivery.before, delivery.attempt, delivery.created_at, \
-     lane.due_at, delivery.settled_at, delivery.parked_reason, delivery.recheck_at, \
-     delivery.correlation_id FROM delivery JOIN target ON target.id = delivery.target_id \
-     LEFT JOIN lane ON lane.target_id = delivery.target_id \
-     AND lane.patient_id = delivery.patient_id";
-
-fn summary(row: &Row<'_>) -> Result<DeliverySummary> {
-    let time = |index| -> Result<Option<OffsetDateTime>> {
-        column::<Option<i64>>(row, index)?
-            .map(codec::instant)
-            .transpose()
-    };
-    let state: String = column(row, 5)?;
-    let open = matches!(state.as_str(), "queued" | "in_flight" | "later");
-    Ok(DeliverySummary {
-        id: column(row, 0)?,
-        target: column(row, 1)?,
-        patient: PatientId(column(row, 2)?),
-        seq: column(row, 3)?,
-        urgency: codec::urgency(column(row, 4)?)?,
-        first: column(row, 6)?,
-        attempts: column(row, 7)?,
-        created_at: codec::instant(column(row, 8)?)?,
-        due_at: if open { time(9)? } else { None },
-        settled_at: time(10)?,
-        parked_reason: column(row, 11)?,
-        recheck_at: time(12)?,
-        state,
-    })
-}
-
 /// Deliveries, the newest first.
 pub(super) fn list(
     connection: &Connection,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliverySummary>> {
     let sql = format!(
-        "{SUMMARY} WHERE (?1 IS NULL OR delivery.id = ?1) AND (?2 IS NULL OR target.name = ?2) \
+        "{} WHERE (?1 IS NULL OR delivery.id = ?1) AND (?2 IS NULL OR target.name = ?2) \
          AND (?3 IS NULL OR delivery.state = ?3) AND (?4 IS NULL OR delivery.parked_reason = ?4) \
-         AND (?5 IS NULL OR delivery.id < ?5) ORDER BY delivery.id DESC LIMIT ?6"
+         AND (?5 IS NULL OR delivery.id < ?5) ORDER BY delivery.id DESC LIMIT ?6",
+        row::SUMMARY
     );
     let limit = match filter.limit {
-        0 => PAGE,
-        limit => limit.min(PAGE),
+        0 => row::PAGE,
+        limit => limit.min(row::PAGE),
     };
     all(
         connection,
@@ -691,49 +563,21 @@ pub(super) fn list(
             filter.before,
             i64::try_from(limit).unwrap_or(0)
         ],
-        summary,
+        |row| row::summary(row),
     )
 }
 
 pub(super) fn show(connection: &Connection, id: i64) -> Result<Option<DeliveryDetail>> {
-    let sql = format!("{SUMMARY} WHERE delivery.id = ?1");
-    let row = first(connection, &sql, params![id], |row| {
-        Ok((summary(row)?, column::<String>(row, 13)?))
-    })?;
-    let Some((summary, correlation_id)) = row else {
+    let sql = format!("{} WHERE delivery.id = ?1", row::SUMMARY);
+    let which = params![id];
+    let Some((summary, correlation_id)) = first(connection, &sql, which, |row| row::detail(row))?
+    else {
         return Ok(None);
     };
-    let items = all(
-        connection,
-        "SELECT fhir_type, fhir_id, revision, state FROM delivery_item \
-         WHERE delivery_id = ?1 ORDER BY ordinal",
-        params![id],
-        |row| {
-            Ok(DeliveryItem {
-                kind: column(row, 0)?,
-                id: column(row, 1)?,
-                revision: column(row, 2)?,
-                state: column(row, 3)?,
-            })
-        },
-    )?;
-    let attempts = all(
-        connection,
-        "SELECT number, started_at, ended_at, class, http_status, outcome_code, reply \
-         FROM delivery_attempt WHERE delivery_id = ?1 ORDER BY number DESC LIMIT 100",
-        params![id],
-        |row| {
-            Ok(DeliveryAttempt {
-                number: column(row, 0)?,
-                started_at: codec::instant(column(row, 1)?)?,
-                ended_at: codec::instant(column(row, 2)?)?,
-                class: column(row, 3)?,
-                http_status: column(row, 4)?,
-                outcome_code: column(row, 5)?,
-                reply: column(row, 6)?,
-            })
-        },
-    )?;
+    let items = all(connection, row::LISTED_ITEMS, which, |row| {
+        row::listed_item(row)
+    })?;
+    let attempts = all(connection, row::ATTEMPTS, which, |row| row::attempt(row))?;
     Ok(Some(DeliveryDetail {
         summary,
         correlation_id,

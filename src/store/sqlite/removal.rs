@@ -5,31 +5,14 @@ use time::OffsetDateTime;
 
 use super::{
     read,
-    rows::{all, column, execute, first},
+    rows::{all, execute, first},
 };
 use crate::store::{
-    codec,
     error::Result,
     keys::Hash,
     lease::PatientId,
-    removal::{self, Cutoffs, Retention},
+    removal::{self, Due, Found, Retention},
 };
-
-/// A patient of whom something is to be removed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Due {
-    patient: PatientId,
-    cutoffs: Cutoffs,
-}
-
-/// What one look for old things found.
-pub(super) struct Look {
-    pub(super) due: Vec<Due>,
-    /// Cards shown before this are over.
-    pub(super) cards: Option<i64>,
-    /// Where to go on.
-    pub(super) next: Option<PatientId>,
-}
 
 /// Everything about the patients that any of these keys leads to; how many they were.
 pub(super) fn erase(connection: &Connection, tenant: &str, keys: &[Hash]) -> Result<usize> {
@@ -63,34 +46,24 @@ pub(super) fn look(
     retention: &Retention,
     now: OffsetDateTime,
     after: PatientId,
-) -> Result<Look> {
-    let patients = all(
-        connection,
-        removal::NEXT_PATIENTS,
-        params![after.0, removal::PATIENTS],
-        |row| Ok((PatientId(column(row, 0)?), column::<Option<i64>>(row, 1)?)),
-    )?;
+) -> Result<Found> {
+    let next = params![after.0, removal::PATIENTS];
+    let looked_at = all(connection, removal::NEXT_PATIENTS, next, |row| {
+        retention.due(row, now)
+    })?;
     let mut due = Vec::new();
-    for (patient, last_as_of) in &patients {
-        let one = Due {
-            patient: *patient,
-            cutoffs: retention.cutoffs(now, *last_as_of),
-        };
-        if is_due(connection, one)? {
-            due.push(one);
+    for one in &looked_at {
+        if is_due(connection, *one)? {
+            due.push(*one);
         }
     }
     let before = retention.cutoffs(now, None).findings;
     let cards = after.0 == 0
         && first(connection, removal::OLD_CARDS, params![before], |_| Ok(()))?.is_some();
-    let more = i64::try_from(patients.len()) == Ok(removal::PATIENTS);
-    Ok(Look {
+    Ok(Found {
         due,
         cards: cards.then_some(before),
-        next: patients
-            .last()
-            .map(|(patient, _)| *patient)
-            .filter(|_| more),
+        next: removal::next(&looked_at),
     })
 }
 
@@ -109,14 +82,9 @@ fn is_due(connection: &Connection, due: Due) -> Result<bool> {
 
 fn old_facts(connection: &Connection, due: Due) -> Result<Vec<Vec<u8>>> {
     let facts = all(connection, removal::FACTS, params![due.patient.0], |row| {
-        let facts = codec::tokens(&column::<String>(row, 1)?)?;
-        let over = removal::is_over(&facts, column(row, 2)?, due.cutoffs.timeline);
-        Ok((column::<Vec<u8>>(row, 0)?, over))
+        removal::old_fact(row, due.cutoffs.timeline)
     })?;
-    Ok(facts
-        .into_iter()
-        .filter_map(|(key, over)| over.then_some(key))
-        .collect())
+    Ok(facts.into_iter().flatten().collect())
 }
 
 /// Remove what is over of one patient, and the patient when nothing is left.
