@@ -24,7 +24,7 @@ use crate::{
         submission::{Checker, CheckerError},
         tree,
     },
-    fhir_server::{self, FhirServer, Token, lookup::Lookup},
+    fhir_server::{self, Connection, FhirServer, Smart, TlsFiles, Token, lookup::Lookup},
     http::{self, Clients, Clock, Door},
     intake::{self, Intake},
     store::{
@@ -160,7 +160,8 @@ impl App {
         let (store, cards) = open(&settings, &clock).await?;
         let checker = Arc::new(Checker::new(Vec::new())?);
         let wake = Arc::new(Notify::new());
-        let (courier, targets) = courier(&settings, &store, &clock, &wake).await?;
+        let (server, keys) = fhir_server(&settings)?.unzip();
+        let (courier, targets) = courier(server, &store, &clock, &wake).await?;
         let intake_settings = intake_settings(&settings)?;
         let cds = http::Services {
             clients: clients(&settings)?,
@@ -187,6 +188,7 @@ impl App {
                 body_timeout: settings.limits.body_timeout,
             },
             receipt_hours: settings.receipt_retention,
+            keys: keys.flatten(),
             wake,
             draining: draining.clone(),
             cds,
@@ -382,28 +384,60 @@ fn code_map(settings: &Serve) -> Result<(CodeMap, Option<String>), StartError> {
 /// Nothing to deliver to, or one FHIR server.
 type Delivering = (Option<Arc<Courier<Arc<dyn Store>>>>, Vec<OutboxTarget>);
 
-async fn courier(
-    settings: &Serve,
-    store: &Arc<dyn Store>,
-    clock: &Clock,
-    wake: &Arc<Notify>,
-) -> Result<Delivering, StartError> {
+/// The FHIR server that is written to, and the client whose public keys we show for it.
+type Writing = (FhirServer, Option<Arc<Smart>>);
+
+fn fhir_server(settings: &Serve) -> Result<Option<Writing>, StartError> {
     let Some(url) = &settings.fhir_server else {
-        return Ok((None, Vec::new()));
+        return Ok(None);
     };
-    let token = match &settings.fhir_server_token_file {
-        None => Token::None,
-        Some(path) => {
+    let files = &settings.fhir_server_tls;
+    let identity = files.client_cert.clone().zip(files.client_key.clone());
+    let connection = Arc::new(Connection::new(
+        fhir_server::Limits::default(),
+        TlsFiles {
+            identity,
+            authorities: files.ca.clone(),
+        },
+    )?);
+    let (token, smart) = match (
+        &settings.fhir_server_smart,
+        &settings.fhir_server_token_file,
+    ) {
+        (Some(path), _) => {
+            let smart = Arc::new(Smart::load(
+                path,
+                url.as_str(),
+                settings.write_observations,
+                Arc::clone(&connection),
+                rand::random,
+            )?);
+            (Token::Smart(Arc::clone(&smart)), Some(smart))
+        }
+        (None, Some(path)) => {
             // A missing file is a mistake to hear of now, not at the first delivery.
             std::fs::read(path).map_err(|error| StartError::File {
                 what: "token file",
                 path: path.display().to_string(),
                 why: error.to_string(),
             })?;
-            Token::File(path.as_path().into())
+            (Token::File(path.as_path().into()), None)
         }
+        (None, None) => (Token::None, None),
     };
-    let server = FhirServer::new(url.as_str(), token, fhir_server::Limits::default())?;
+    let server = FhirServer::over(connection, url.as_str(), token)?;
+    Ok(Some((server, smart)))
+}
+
+async fn courier(
+    server: Option<FhirServer>,
+    store: &Arc<dyn Store>,
+    clock: &Clock,
+    wake: &Arc<Notify>,
+) -> Result<Delivering, StartError> {
+    let Some(server) = server else {
+        return Ok((None, Vec::new()));
+    };
     let target = store.target(TARGET, server.base()).await?;
     let start = Instant::now();
     let surroundings = Surroundings {

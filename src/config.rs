@@ -119,6 +119,19 @@ pub struct Serve {
         requires = "fhir_server"
     )]
     pub fhir_server_token_file: Option<PathBuf>,
+    /// SMART Backend Services client at the FHIR server, instead of a token; TOML: `client_id`,
+    /// and [[keys]] with `kid`, `alg` (RS384 or ES384) and `file` (private key, PEM)
+    #[arg(
+        long,
+        env = "MARROWFLAG_FHIR_SERVER_SMART",
+        value_name = "FILE",
+        requires = "fhir_server",
+        conflicts_with = "fhir_server_token_file"
+    )]
+    pub fhir_server_smart: Option<PathBuf>,
+    /// Certificates for the connection to the FHIR server.
+    #[command(flatten)]
+    pub fhir_server_tls: FhirServerTls,
     /// What links and Locations are made of [default: http:// and the address listened on]
     #[arg(long, env = "MARROWFLAG_PUBLIC_BASE_URL", value_name = "URL")]
     pub public_base_url: Option<reqwest::Url>,
@@ -155,6 +168,39 @@ pub struct Serve {
     /// Limits.
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// Certificates for the connection to the FHIR server. Read again within a minute when they change.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FhirServerTls {
+    /// Our certificate and its chain (PEM), for a FHIR server that asks who connects
+    #[arg(
+        id = "fhir_server_client_cert",
+        long = "fhir-server-client-cert",
+        env = "MARROWFLAG_FHIR_SERVER_CLIENT_CERT",
+        value_name = "FILE",
+        requires = "fhir_server",
+        requires = "fhir_server_client_key"
+    )]
+    pub client_cert: Option<PathBuf>,
+    /// The private key of our certificate (PEM)
+    #[arg(
+        id = "fhir_server_client_key",
+        long = "fhir-server-client-key",
+        env = "MARROWFLAG_FHIR_SERVER_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "fhir_server_client_cert"
+    )]
+    pub client_key: Option<PathBuf>,
+    /// Certificate authorities to believe about the FHIR server (PEM) [default: those of this machine]
+    #[arg(
+        id = "fhir_server_ca",
+        long = "fhir-server-ca",
+        env = "MARROWFLAG_FHIR_SERVER_CA",
+        value_name = "FILE",
+        requires = "fhir_server"
+    )]
+    pub ca: Option<PathBuf>,
 }
 
 /// What one sender, or all together, may ask for.

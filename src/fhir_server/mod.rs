@@ -3,15 +3,18 @@
 
 mod answer;
 mod capability;
+mod connection;
 mod copy;
 pub mod lookup;
 mod patient;
 mod send;
+mod smart;
 mod standing;
 mod wire;
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +26,8 @@ use time::{Duration, OffsetDateTime};
 
 pub use self::{
     capability::{Capability, Strategy},
+    connection::{Connection, TlsFiles},
+    smart::Smart,
     wire::{Limits, Token},
 };
 use crate::store::{
@@ -39,6 +44,16 @@ pub enum SetupError {
     /// The base address cannot be used.
     #[error("the address of the FHIR server {0}")]
     Base(&'static str),
+    /// A file cannot be used.
+    #[error("{what} {}: {why}", path.display())]
+    File {
+        /// What it is to be.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The HTTP client does not start.
     #[error("the HTTP client does not start")]
     Client(#[source] reqwest::Error),
@@ -48,8 +63,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct FhirServer {
     base: Url,
-    client: reqwest::Client,
-    limits: Limits,
+    connection: Arc<Connection>,
     token: Token,
     capability: Mutex<Option<(OffsetDateTime, Arc<Capability>)>>,
     /// What it refused although its CapabilityStatement promises it.
@@ -96,11 +110,16 @@ impl Sent {
 impl FhirServer {
     /// A server at `base`: http or https, without user, query and fragment.
     pub fn new(base: &str, token: Token, limits: Limits) -> Result<Self, SetupError> {
+        let connection = Connection::new(limits, TlsFiles::default())?;
+        Self::over(Arc::new(connection), base, token)
+    }
+
+    /// The same over connections that its authorization server may share.
+    pub fn over(connection: Arc<Connection>, base: &str, token: Token) -> Result<Self, SetupError> {
         let base = checked(base)?;
         Ok(Self {
             base,
-            client: wire::client(&limits).map_err(SetupError::Client)?,
-            limits,
+            connection,
             token,
             capability: Mutex::default(),
             refused: Mutex::default(),
@@ -136,7 +155,9 @@ impl FhirServer {
             Some((_, capability)) => kinds
                 .iter()
                 .copied()
-                .filter(|kind| !capability.writable(kind, *kind != "Provenance"))
+                .filter(|kind| {
+                    !capability.writable(kind, *kind != "Provenance") || !self.token.writes(kind)
+                })
                 .collect(),
         }
     }

@@ -126,7 +126,7 @@ impl Draft<'_> {
 
 impl Sending<'_> {
     async fn run(&mut self) -> Result<(), Outcome> {
-        self.authorization = self.server.token.header().await?;
+        self.authorization = self.server.token.header(self.now, None).await?;
         let capability = self.capability().await?;
         let leased = self.leased;
         let mut drafts: Vec<_> = leased
@@ -167,7 +167,9 @@ impl Sending<'_> {
         capability: &Capability,
         item: &'i Item,
     ) -> Result<Option<Draft<'i>>, Outcome> {
-        if !capability.writable(&item.kind, item.identifier.is_some()) {
+        if !capability.writable(&item.kind, item.identifier.is_some())
+            || !self.server.token.writes(&item.kind)
+        {
             self.settled.push(Written {
                 ordinal: item.ordinal,
                 remote_id: None,
@@ -619,7 +621,12 @@ impl Sending<'_> {
             match answer::of(&reply) {
                 Verdict::Unauthorized if !refreshed => {
                     refreshed = true;
-                    self.authorization = self.server.token.header().await?;
+                    let refused = self.authorization.as_ref();
+                    self.authorization = self.server.token.header(self.now, refused).await?;
+                }
+                Verdict::Unauthorized => {
+                    self.server.token.forget(self.authorization.as_ref()).await;
+                    return Ok(reply);
                 }
                 Verdict::MediaType
                     if !self.server.plain_media_type.swap(true, Ordering::Relaxed) => {}
@@ -645,9 +652,9 @@ impl Sending<'_> {
             correlation_id: &leased.correlation_id,
             plain_media_type: self.server.plain_media_type.load(Ordering::Relaxed),
         };
-        let server = self.server;
-        let reply =
-            wire::exchange(&server.client, &server.limits, call, &envelope, self.now).await?;
+        let connection = &self.server.connection;
+        let client = connection.client(self.now).await;
+        let reply = wire::exchange(&client, connection.limits(), call, &envelope, self.now).await?;
         self.last = Some(reply.clone());
         Ok(reply)
     }

@@ -1,6 +1,6 @@
 //! One HTTP call: what leaves, what may come back, and how a failed call is told apart.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{
     Method, StatusCode, Url,
@@ -9,6 +9,7 @@ use reqwest::{
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
+use super::smart::Smart;
 use crate::store::delivery::Outcome;
 
 /// FHIR JSON of release 4.0, in both directions.
@@ -53,30 +54,57 @@ pub enum Token {
     #[default]
     None,
     /// A file, read again for every send, so that it can be renewed under us.
-    File(Arc<std::path::Path>),
+    File(Arc<Path>),
+    /// An authorization server, asked with our key.
+    Smart(Arc<Smart>),
 }
 
 impl Token {
-    /// The `Authorization` header. `Err`: the file cannot be read or holds no token.
-    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, Outcome> {
-        let Self::File(path) = self else {
-            return Ok(None);
-        };
-        let text = tokio::fs::read(path)
-            .await
-            .ok()
-            .filter(|bytes| bytes.len() <= TOKEN_LIMIT)
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .ok_or(Outcome::Unauthorized)?;
-        let token = text.trim();
-        if token.is_empty() {
-            return Err(Outcome::Unauthorized);
+    /// The `Authorization` header, after `refused` was refused. `Err`: there is no token.
+    pub(super) async fn header(
+        &self,
+        now: OffsetDateTime,
+        refused: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, Outcome> {
+        match self {
+            Self::None => Ok(None),
+            Self::File(path) => from_file(path).await.map(Some),
+            Self::Smart(smart) => smart.header(now, refused).await.map(Some),
         }
-        let mut value =
-            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Outcome::Unauthorized)?;
-        value.set_sensitive(true);
-        Ok(Some(value))
     }
+
+    /// After `refused` was refused although it was new: it is not to be used again.
+    pub(super) async fn forget(&self, refused: Option<&HeaderValue>) {
+        match self {
+            Self::None | Self::File(_) => {}
+            Self::Smart(smart) => smart.forget(refused).await,
+        }
+    }
+
+    /// Whether it lets us write this type, as far as it says.
+    pub(super) fn writes(&self, kind: &str) -> bool {
+        match self {
+            Self::None | Self::File(_) => true,
+            Self::Smart(smart) => smart.writes(kind),
+        }
+    }
+}
+
+async fn from_file(path: &Path) -> Result<HeaderValue, Outcome> {
+    let text = tokio::fs::read(path)
+        .await
+        .ok()
+        .filter(|bytes| bytes.len() <= TOKEN_LIMIT)
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or(Outcome::Unauthorized)?;
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(Outcome::Unauthorized);
+    }
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Outcome::Unauthorized)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// One call.
@@ -157,9 +185,9 @@ impl Reply {
     }
 }
 
-/// The client for one target. No redirects (a token must not follow one), no retries of its own
-/// (retrying is done in one place), no proxy from the environment, no compressed answers.
-pub(super) fn client(limits: &Limits) -> Result<reqwest::Client, reqwest::Error> {
+/// What the client for one target is made of. No redirects (a token must not follow one), no retries
+/// of its own (retrying is done in one place), no proxy from the environment, no compressed answers.
+pub(super) fn builder(limits: &Limits) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("marrowflag/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -169,7 +197,6 @@ pub(super) fn client(limits: &Limits) -> Result<reqwest::Client, reqwest::Error>
         .connect_timeout(limits.connect)
         .timeout(limits.total)
         .pool_idle_timeout(Duration::from_secs(20))
-        .build()
 }
 
 /// Sends and reads the answer to its end. `Err` carries how the call failed.
@@ -185,28 +212,35 @@ pub(super) async fn exchange(
     if let Some(body) = call.body {
         request = request.body(body.to_string());
     }
-    let mut answer = request.send().await.map_err(|error| failed(&error))?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|_| Outcome::Unknown)? {
-        if bytes.len().saturating_add(chunk.len()) > limits.response {
-            return Err(Outcome::Unknown);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
+    let answer = request.send().await.map_err(|error| failed(&error))?;
+    let status = answer.status();
+    let headers = answer.headers().clone();
+    let bytes = whole(answer, limits.response).await?;
     let text = |name| {
-        answer
-            .headers()
+        headers
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
             .map(str::to_owned)
     };
     Ok(Reply {
-        status: answer.status(),
+        status,
         etag: text(header::ETAG),
         location: text(header::LOCATION),
-        retry_after: retry_after(answer.headers(), now),
+        retry_after: retry_after(&headers, now),
         bytes,
     })
+}
+
+/// The body of an answer, read to its end.
+pub(super) async fn whole(mut answer: reqwest::Response, limit: usize) -> Result<Vec<u8>, Outcome> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|_| Outcome::Unknown)? {
+        if bytes.len().saturating_add(chunk.len()) > limit {
+            return Err(Outcome::Unknown);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
 }
 
 fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> HeaderMap {
@@ -247,34 +281,55 @@ fn headers(call: &Call<'_>, envelope: &Envelope<'_>) -> HeaderMap {
 }
 
 /// A call without a whole answer: was anything sent?
-fn failed(error: &reqwest::Error) -> Outcome {
-    if error.is_connect() || error.is_builder() {
-        if names_a_certificate(error) {
-            Outcome::Certificate
-        } else {
-            Outcome::NotSent
-        }
-    } else {
-        Outcome::Unknown
+pub(super) fn failed(error: &reqwest::Error) -> Outcome {
+    let not_sent = error.is_connect() || error.is_builder();
+    match tls_error(error) {
+        // Waiting mends no TLS error. Our own certificate is refused by an alert that comes after
+        // the handshake, and instead of a look at the request.
+        Some(tls) if not_sent || refuses_us(tls) => Outcome::Certificate,
+        _ if not_sent => Outcome::NotSent,
+        _ => Outcome::Unknown,
     }
 }
 
-/// Whether the chain of causes ends in a certificate that was refused. The TLS library's error
-/// type is private to the HTTP client, its wording is not: "invalid peer certificate: ...".
-fn names_a_certificate(error: &dyn Error) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if inner.to_string().contains("certificate") {
-            return true;
-        }
-        cause = inner.source();
+/// What TLS failed with, if that is the cause.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    if let Some(tls) = error.downcast_ref() {
+        return Some(tls);
     }
-    false
+    // An I/O error that wraps another does not name it as its source.
+    match error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        Some(wrapped) => tls_error(wrapped),
+        None => tls_error(error.source()?),
+    }
+}
+
+/// Whether the server does not take our certificate, or wants one.
+fn refuses_us(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::HandshakeFailure
+                | Alert::DecryptError
+        )
+    )
 }
 
 /// `Retry-After` in seconds or as a date, or Azure's in milliseconds. What cannot be read counts as
 /// absent; a date that is past as "now".
-fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<Duration> {
     let text = |name: &HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(millis) = text(&RETRY_AFTER_MS).and_then(|value| value.parse().ok()) {
         return Some(Duration::from_millis(millis));
@@ -327,14 +382,22 @@ mod tests {
     async fn a_token_file_is_trimmed_and_must_hold_a_token() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let token = Token::File(file.path().into());
-        assert_eq!(token.header().await, Err(Outcome::Unauthorized), "empty");
+        assert_eq!(
+            token.header(OffsetDateTime::UNIX_EPOCH, None).await,
+            Err(Outcome::Unauthorized),
+            "empty"
+        );
         std::fs::write(file.path(), " abc\n").unwrap();
-        let header = token.header().await.unwrap().unwrap();
+        let header = token
+            .header(OffsetDateTime::UNIX_EPOCH, None)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(header.to_str().unwrap(), "Bearer abc");
         assert!(header.is_sensitive(), "it must not be printed");
         std::fs::write(file.path(), "a\nb").unwrap();
         assert_eq!(
-            token.header().await,
+            token.header(OffsetDateTime::UNIX_EPOCH, None).await,
             Err(Outcome::Unauthorized),
             "two lines"
         );

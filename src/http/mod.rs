@@ -13,6 +13,7 @@ mod error;
 mod findings;
 mod health;
 mod jwt;
+mod keys;
 mod metrics;
 mod negotiate;
 mod observations;
@@ -41,7 +42,7 @@ pub use self::{
     clients::{Clients, ClientsError},
 };
 use self::{body::Budget, capability::Capability, metrics::Metrics, route::at};
-use crate::{fhir::submission::Checker, intake::Intake, store::Store};
+use crate::{fhir::submission::Checker, fhir_server::Smart, intake::Intake, store::Store};
 
 /// Whose data everything is, as long as nobody is asked who they are.
 const TENANT: &str = "default";
@@ -80,6 +81,8 @@ pub struct Parts {
     pub limits: Limits,
     /// For how long a repeat is answered with its receipt.
     pub receipt_hours: u32,
+    /// Whose public keys are shown.
+    pub keys: Option<Arc<Smart>>,
     /// Told when something may have to be delivered.
     pub wake: Arc<Notify>,
     /// Set when the service is about to end.
@@ -96,6 +99,7 @@ pub struct Door {
     clock: Clock,
     base: String,
     limits: Limits,
+    keys: Option<Arc<Smart>>,
     wake: Arc<Notify>,
     draining: CancellationToken,
     cds: Services,
@@ -118,6 +122,7 @@ impl Door {
             clock: parts.clock,
             base: parts.base,
             limits: parts.limits,
+            keys: parts.keys,
             wake: parts.wake,
             draining: parts.draining,
             cds: parts.cds,
@@ -171,6 +176,8 @@ fn routes(config: &mut ServiceConfig) {
         )
         // FHIR clients, before anything else.
         .service(at("/fhir/metadata").get(capability::show).finish())
+        // The authorization server of the FHIR server that is written to.
+        .service(at("/.well-known/jwks.json").get(keys::show).finish())
         // A frequent mistake, answered with the right address.
         .service(at("/fhir/Bundle").post(bundles::wrong_address).finish())
         // EHRs, while a clinician looks at a chart.

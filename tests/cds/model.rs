@@ -46,6 +46,7 @@ async fn a_panic_is_an_error_and_never_good_news() {
             body_timeout: std::time::Duration::from_secs(30),
         },
         receipt_hours: 24,
+        keys: None,
         wake: Arc::default(),
         draining: CancellationToken::new(),
         cds: Services {

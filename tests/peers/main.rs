@@ -8,11 +8,14 @@
     reason = "a test that fails here has found something"
 )]
 
+mod authority;
 mod courier;
 mod deliveries;
 mod engines;
 mod life_cycle;
 mod misbehaving;
 mod service;
+mod smart;
 mod strategies;
+mod tls;
 mod verdicts;

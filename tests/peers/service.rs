@@ -15,7 +15,7 @@ use crate::{
     misbehaving::{Fault, Misbehaving, On, TRANSACTION},
 };
 
-const PANCYTOPENIA: &str = include_str!("../../fixtures/bundles/pancytopenia.json");
+pub(crate) const PANCYTOPENIA: &str = include_str!("../../fixtures/bundles/pancytopenia.json");
 const LOW: &str = include_str!("../../fixtures/bundles/recovery-1-low.json");
 const FIRST_NORMAL: &str = include_str!("../../fixtures/bundles/recovery-2-first-normal.json");
 const STILL_NORMAL: &str = include_str!("../../fixtures/bundles/recovery-3-still-normal.json");
@@ -26,7 +26,7 @@ const MRN: &str = "https://hospital.example/mrn";
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A fixture, of another patient.
-fn of(bundle: &str, mrn: &str) -> Value {
+pub(crate) fn of(bundle: &str, mrn: &str) -> Value {
     let mut text = bundle.to_owned();
     for number in NUMBERS {
         text = text.replace(number, mrn);
@@ -56,11 +56,17 @@ impl Service {
 
     /// Which judges at the time of receipt or of the newest sample.
     pub(crate) fn start_as_of(directory: &Path, target: &str, as_of: &str) -> Self {
+        Self::start_with(directory, target, as_of, &[])
+    }
+
+    /// With further flags.
+    pub(crate) fn start_with(directory: &Path, target: &str, as_of: &str, flags: &[&str]) -> Self {
         let database = directory.join("marrowflag.db");
         let mut child = Command::new(env!("CARGO_BIN_EXE_marrowflag"))
             .args(["serve", "--listen", "127.0.0.1:0", "--as-of", as_of])
             .args(["--database", &format!("sqlite:{}", database.display())])
             .args(["--fhir-server", target])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
