@@ -34,6 +34,11 @@ impl Known {
         ((now - *at).abs() < FRESH).then(|| id.clone())
     }
 
+    pub(super) fn forget(&self, key: &Key) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(key);
+    }
+
     pub(super) fn put(&self, key: Key, id: String, now: OffsetDateTime) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= CAPACITY {

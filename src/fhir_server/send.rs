@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
 };
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::{
     Capability, FhirServer, Sent, Strategy,
@@ -17,12 +17,14 @@ use super::{
     wire::{self, Call, Envelope, Reply},
 };
 use crate::store::{
-    delivery::{First, Outcome},
+    delivery::{Class, First, Outcome},
     lease::{Fate, Item, Leased, Written},
 };
 
 /// A patient is looked up by so many identifiers at most.
 const IDENTIFIERS: usize = 5;
+/// So long a search may not find what was written: some servers index later than they answer.
+const SEARCH_LAG: Duration = Duration::seconds(15);
 
 pub(super) async fn send(
     server: &FhirServer,
@@ -137,24 +139,54 @@ impl Sending<'_> {
         if drafts.is_empty() {
             return Ok(());
         }
+        let asked = self.calls;
         let patient = self.patient().await?;
-        for draft in &mut drafts {
-            draft.wanted =
-                copy::for_patient(&draft.item.body, &patient).ok_or(Outcome::Unforeseen)?;
+        let remembered = self.calls == asked;
+        Self::address(&mut drafts, &patient)?;
+        match self.look_and_write(&capability, &mut drafts).await {
+            // A merged or deleted patient is refused as a wrong reference. The one we remember may
+            // be the one.
+            Err(refusal @ (Outcome::Rejected | Outcome::Conflict)) if remembered => {
+                self.forget_patient();
+                let now = self.patient().await?;
+                if now == patient {
+                    return Err(refusal);
+                }
+                Self::address(&mut drafts, &now)?;
+                self.look_and_write(&capability, &mut drafts).await
+            }
+            other => other,
         }
+    }
+
+    /// Makes the copies for the target's patient.
+    fn address(drafts: &mut [Draft<'_>], patient: &str) -> Result<(), Outcome> {
+        for draft in drafts {
+            draft.wanted =
+                copy::for_patient(&draft.item.body, patient).ok_or(Outcome::Unforeseen)?;
+        }
+        Ok(())
+    }
+
+    async fn look_and_write(
+        &mut self,
+        capability: &Capability,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), Outcome> {
+        let leased = self.leased;
         let read_first =
             leased.verify_first || matches!(leased.first, First::Verify | First::Reread);
-        for draft in &mut drafts {
+        for draft in drafts.iter_mut().filter(|draft| !draft.settled) {
             if read_first || draft.is_read_first() {
                 self.look(draft).await?;
             }
         }
-        match self.write(&capability, &mut drafts).await {
+        match self.write(capability, drafts).await {
             Err(Outcome::Conflict) if !read_first => {
                 for draft in drafts.iter_mut().filter(|draft| !draft.settled) {
                     self.look(draft).await?;
                 }
-                self.write(&capability, &mut drafts).await
+                self.write(capability, drafts).await
             }
             other => other,
         }
@@ -241,6 +273,21 @@ impl Sending<'_> {
         }
     }
 
+    /// The next look-up asks the target.
+    fn forget_patient(&self) {
+        let identifiers = self.leased.patient_identifiers.iter().cloned();
+        let base = self.server.base();
+        let ids = self
+            .leased
+            .patient_references
+            .iter()
+            .filter_map(|reference| patient::local_id(reference, base));
+        let keys = identifiers
+            .map(|(system, value)| Key::Identifier(system, value))
+            .chain(ids.map(Key::Id));
+        keys.for_each(|key| self.server.patients.forget(&key));
+    }
+
     async fn patient_by_identifier(
         &mut self,
         identifier: &(String, String),
@@ -325,7 +372,7 @@ impl Sending<'_> {
                         }
                         Some(Found {
                             id: id.to_owned(),
-                            version: reply.etag.or_else(|| answer::version_of(&resource)),
+                            version: self.version(reply.etag, &resource),
                             resource,
                         })
                     }
@@ -348,6 +395,9 @@ impl Sending<'_> {
             }
             (None, None) => self.look_for_provenance(item).await?,
         };
+        if found.is_none() && draft.id().is_none() && self.may_be_found_later() {
+            return Err(Outcome::AcceptedOnly);
+        }
         draft.version = found.as_ref().and_then(|found| found.version.clone());
         draft.remote_id = found.as_ref().map(|found| found.id.clone());
         let Some(found) = found else { return Ok(()) };
@@ -365,6 +415,28 @@ impl Sending<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What `If-Match` is to say: the `ETag`, which FHIR makes the version of the resource. Where the
+    /// two differ and the last attempt lost a conflict, the other one: something on the way may
+    /// make an `ETag` of its own.
+    fn version(&self, etag: Option<String>, resource: &Value) -> Option<String> {
+        let of_resource = answer::version_of(resource);
+        let conflicts = self.leased.earlier.iter();
+        let conflicts = conflicts.take_while(|class| **class == Class::Conflict);
+        if conflicts.count() % 2 == 1 {
+            of_resource.or(etag)
+        } else {
+            etag.or(of_resource)
+        }
+    }
+
+    /// Whether the last attempt may have stored something that a search does not find yet. Writing
+    /// it again would make a second one.
+    fn may_be_found_later(&self) -> bool {
+        let since = self.now - self.leased.waiting_since;
+        let doubtful = self.leased.first == First::Verify || self.leased.verify_first;
+        doubtful && (Duration::ZERO..SEARCH_LAG).contains(&since)
     }
 
     /// A Provenance has no identifier: it is known by what it is about and by its content hash.

@@ -10,7 +10,10 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 use super::smart::Smart;
-use crate::store::delivery::Outcome;
+use crate::{
+    fhir::{outcome::word, tree},
+    store::delivery::Outcome,
+};
 
 /// FHIR JSON of release 4.0, in both directions.
 const FHIR_JSON: HeaderValue =
@@ -165,11 +168,16 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The body, if it is a JSON object.
+    /// The body, if it is a JSON object in which no name stands twice.
     pub(super) fn json(&self) -> Option<Value> {
-        let body = self.bytes.strip_prefix(b"\xEF\xBB\xBF");
-        serde_json::from_slice(body.unwrap_or(&self.bytes))
-            .ok()
+        let parsed = tree::parse(&self.bytes, &tree::Limits::default()).ok()?;
+        // Which of two members counts, every reader decides for itself.
+        let ambiguous = parsed
+            .broken
+            .iter()
+            .any(|broken| broken.word == word::DUPLICATE_KEY);
+        (!ambiguous)
+            .then(|| parsed.root.to_value())
             .filter(Value::is_object)
     }
 
