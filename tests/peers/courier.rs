@@ -10,6 +10,7 @@ use std::{
 
 use marrowflag::{
     courier::{Courier, Surroundings},
+    fhir_server::FhirServer,
     store::{
         delivery::{Class, Hold, Next, Why},
         lease::{Leased, TargetId},
@@ -26,10 +27,10 @@ use crate::{
 };
 
 /// A courier whose clock only moves when told.
-struct Run {
-    hostile: Misbehaving,
-    outbox: MemoryOutbox,
-    courier: Arc<Courier<MemoryOutbox>>,
+pub(crate) struct Run {
+    pub(crate) hostile: Misbehaving,
+    pub(crate) outbox: MemoryOutbox,
+    pub(crate) courier: Arc<Courier<MemoryOutbox>>,
     seconds: Arc<AtomicU64>,
     wake: Arc<Notify>,
 }
@@ -37,6 +38,12 @@ struct Run {
 impl Run {
     async fn start() -> Self {
         let hostile = Misbehaving::start(PUT_ID).await;
+        let target = server(&hostile.base);
+        Self::with(hostile, target)
+    }
+
+    /// To a server of this kind.
+    pub(crate) fn with(hostile: Misbehaving, target: FhirServer) -> Self {
         let outbox = MemoryOutbox::default();
         let seconds = Arc::new(AtomicU64::new(0));
         let [wall, monotonic] = [Arc::clone(&seconds), Arc::clone(&seconds)];
@@ -49,7 +56,7 @@ impl Run {
         let wake = Arc::new(Notify::new());
         let courier = Courier::new(
             outbox.clone(),
-            vec![(TargetId(1), server(&hostile.base))],
+            vec![(TargetId(1), target)],
             surroundings,
             Arc::clone(&wake),
         );
@@ -62,11 +69,11 @@ impl Run {
         }
     }
 
-    fn now(&self) -> OffsetDateTime {
+    pub(crate) fn now(&self) -> OffsetDateTime {
         NOW + Duration::from_secs(self.seconds.load(Ordering::Relaxed))
     }
 
-    fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         self.seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 
@@ -78,15 +85,15 @@ impl Run {
     }
 
     /// Delivers what is due now; how many were settled.
-    async fn deliver(&self) -> usize {
+    pub(crate) async fn deliver(&self) -> usize {
         self.courier.deliver_due(self.now()).await.unwrap()
     }
 
-    fn writes(&self) -> usize {
+    pub(crate) fn writes(&self) -> usize {
         self.hostile.truth().writes.len()
     }
 
-    fn hold(&self) -> Option<Hold> {
+    pub(crate) fn hold(&self) -> Option<Hold> {
         self.outbox.0.lock().unwrap().hold
     }
 

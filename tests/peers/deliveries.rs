@@ -224,6 +224,9 @@ pub(crate) struct Entry {
     pub(crate) in_flight: bool,
     pub(crate) settled: Option<Next>,
     pub(crate) classes: Vec<Class>,
+    /// How long it was to wait after each attempt.
+    pub(crate) waits: Vec<time::Duration>,
+    pub(crate) written: Vec<Written>,
 }
 
 impl MemoryOutbox {
@@ -234,6 +237,8 @@ impl MemoryOutbox {
             in_flight: false,
             settled: None,
             classes: Vec::new(),
+            waits: Vec::new(),
+            written: Vec::new(),
         };
         self.0.lock().unwrap().deliveries.insert(delivery, entry);
     }
@@ -278,7 +283,9 @@ impl Outbox for MemoryOutbox {
             memory.hold = Some(hold);
         }
         let entry = memory.deliveries.get_mut(&leased.delivery).unwrap();
+        let ended_at = settlement.attempt.ended_at;
         entry.in_flight = false;
+        entry.lease.waiting_since = ended_at;
         entry.settled = Some(settlement.next);
         entry.classes.push(settlement.attempt.class);
         entry.lease.attempt += 1;
@@ -288,9 +295,11 @@ impl Outbox for MemoryOutbox {
             let mut done = settlement.items_done.iter();
             !done.any(|done| done.ordinal == item.ordinal)
         });
+        entry.written.extend(settlement.items_done);
         entry.due_at = match settlement.next {
             Next::Later { at, first } | Next::Held { at, first, .. } => {
                 entry.lease.first = first;
+                entry.waits.push(at - ended_at);
                 Some(at)
             }
             Next::Delivered => None,

@@ -4,11 +4,13 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that fails here has found something"
 )]
 
 mod authority;
+mod behaviours;
 mod courier;
 mod deliveries;
 mod engines;
