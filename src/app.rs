@@ -394,7 +394,10 @@ fn fhir_server(settings: &Serve) -> Result<Option<Writing>, StartError> {
     let files = &settings.fhir_server_tls;
     let identity = files.client_cert.clone().zip(files.client_key.clone());
     let connection = Arc::new(Connection::new(
-        fhir_server::Limits::default(),
+        fhir_server::Limits {
+            per_second: settings.fhir_server_rate,
+            ..fhir_server::Limits::default()
+        },
         TlsFiles {
             identity,
             authorities: files.ca.clone(),

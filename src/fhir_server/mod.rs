@@ -6,6 +6,7 @@ mod capability;
 mod connection;
 mod copy;
 pub mod lookup;
+pub mod pace;
 mod patient;
 mod send;
 mod smart;
@@ -24,6 +25,7 @@ use std::{
 use reqwest::Url;
 use time::{Duration, OffsetDateTime};
 
+use self::pace::Pace;
 pub use self::{
     capability::{Capability, Strategy},
     connection::{Connection, TlsFiles},
@@ -64,6 +66,7 @@ pub enum SetupError {
 pub struct FhirServer {
     base: Url,
     connection: Arc<Connection>,
+    pace: Pace,
     token: Token,
     capability: Mutex<Option<(OffsetDateTime, Arc<Capability>)>>,
     /// What it refused although its CapabilityStatement promises it.
@@ -119,6 +122,7 @@ impl FhirServer {
         let base = checked(base)?;
         Ok(Self {
             base,
+            pace: Pace::new(connection.limits().per_second),
             connection,
             token,
             capability: Mutex::default(),
@@ -144,6 +148,11 @@ impl FhirServer {
         may_start: &(dyn Fn() -> bool + Sync),
     ) -> Sent {
         send::send(self, leased, now, may_start).await
+    }
+
+    /// Whether to ask less of it than it takes otherwise: it has just come back.
+    pub fn go_easy(&self, easy: bool) {
+        self.pace.go_easy(easy);
     }
 
     /// The types among `kinds` that it does not let us write, as far as is known: for the gauge

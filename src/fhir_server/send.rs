@@ -708,6 +708,7 @@ impl Sending<'_> {
     }
 
     async fn once(&mut self, call: Call<'_>) -> Result<Reply, Outcome> {
+        self.server.pace.turn().await;
         if !(self.may_start)() {
             return Err(Outcome::NotTried);
         }
