@@ -959,7 +959,8 @@ async fn m37_202_and_never_done() {
 async fn m38_a_human_edits_between_our_read_and_our_write() {
     let run = against(PUT_ID).await;
     assert_eq!(run.course(1, one()).await, [Class::Delivered]);
-    run.hostile.script(On::Read, [Fault::ThenClosed(FLAG)]);
+    run.hostile
+        .script(On::Read, [Fault::ThenClosed(FLAG.to_owned())]);
     let classes = run.course(2, revised(&run)).await;
     assert_eq!(classes, [Class::Delivered]);
     assert_eq!(run.fates(2), [Fate::HumanEdited { inactive: true }]);

@@ -16,6 +16,7 @@ mod deliveries;
 mod engines;
 mod life_cycle;
 mod misbehaving;
+mod promises;
 mod service;
 mod smart;
 mod strategies;
