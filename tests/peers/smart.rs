@@ -471,6 +471,20 @@ fn a_client_file_that_cannot_work_is_refused_at_the_start() {
     }
 }
 
+/// With everything that it names as possible.
+#[test]
+fn the_example_of_the_readme_is_taken() {
+    let readme = include_str!("../../README.md");
+    let (_, after) = readme.split_once("```toml\nclient_id").unwrap();
+    let (example, _) = after.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("2026-11.pem"), es384()).unwrap();
+    let text = format!("client_id{}", example.replace("\n# ", "\n"));
+    assert!(text.contains("\nscopes = "));
+    std::fs::write(directory.path().join("smart.toml"), text).unwrap();
+    load(directory.path(), "http://127.0.0.1:1/fhir").unwrap();
+}
+
 #[tokio::test]
 async fn nothing_secret_is_printed() {
     let run = Run::start(&[("e", "ES384")]).await;
