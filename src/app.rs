@@ -162,6 +162,7 @@ impl App {
         let wake = Arc::new(Notify::new());
         let (server, keys) = fhir_server(&settings)?.unzip();
         let (courier, targets) = courier(server, &store, &clock, &wake).await?;
+        let standing = courier.clone();
         let intake_settings = intake_settings(&settings)?;
         let cds = http::Services {
             clients: clients(&settings)?,
@@ -189,6 +190,11 @@ impl App {
             },
             receipt_hours: settings.receipt_retention,
             keys: keys.flatten(),
+            targets: Arc::new(move || {
+                standing
+                    .as_ref()
+                    .map_or_else(Vec::new, |courier| courier.status())
+            }),
             wake,
             draining: draining.clone(),
             cds,
