@@ -77,6 +77,8 @@ pub struct FhirServer {
     /// It does not know `fhirVersion` in a media type.
     plain_media_type: AtomicBool,
     patients: patient::Known,
+    /// Ids of our Devices there, by our own; held while one is created.
+    devices: tokio::sync::Mutex<HashMap<String, String>>,
 }
 
 /// What came of a send.
@@ -131,6 +133,7 @@ impl FhirServer {
             transaction_refused: AtomicBool::new(false),
             plain_media_type: AtomicBool::new(false),
             patients: patient::Known::default(),
+            devices: tokio::sync::Mutex::default(),
         })
     }
 

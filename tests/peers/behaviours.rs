@@ -809,6 +809,29 @@ async fn m32_a_search_that_finds_after_ten_seconds() {
     }
 }
 
+/// The Device, which all patients share, is no second copy either.
+#[tokio::test]
+async fn eight_at_once_make_one_device_although_searches_lag() {
+    for promise in [CREATE_ONCE, SEARCH] {
+        let run = against(promise).await;
+        run.hostile.truth().habits.ignores_if_none_exist = true;
+        run.hostile.truth().habits.searches_lag = true;
+        for patient in 1..=8 {
+            let mrn = patient.to_string();
+            let mut lease = leased(&mrn, four(&mrn, "a", "active", "low"));
+            lease.patient.0 = patient;
+            run.outbox.put(patient, lease);
+        }
+        assert_eq!(run.deliver().await, 8);
+        let truth = run.hostile.truth();
+        let standing = |kind: &str| {
+            let places = truth.resources.keys();
+            places.filter(|place| place.starts_with(kind)).count()
+        };
+        assert_eq!((standing("Flag/"), standing("Device/")), (8, 1));
+    }
+}
+
 #[tokio::test]
 async fn m33_a_search_that_finds_two() {
     let run = against(SEARCH).await;
