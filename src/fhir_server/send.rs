@@ -427,7 +427,7 @@ impl Sending<'_> {
             }
             (None, None) => self.look_for_provenance(item).await?,
         };
-        if found.is_none() && draft.id().is_none() && self.may_be_found_later() {
+        if found.is_none() && self.may_be_found_later(draft) {
             return Err(Outcome::AcceptedOnly);
         }
         draft.version = found.as_ref().and_then(|found| found.version.clone());
@@ -463,12 +463,22 @@ impl Sending<'_> {
         }
     }
 
-    /// Whether the last attempt may have stored something that a search does not find yet. Writing
-    /// it again would make a second one.
-    fn may_be_found_later(&self) -> bool {
-        let since = self.now - self.leased.waiting_since;
+    /// Whether the last attempt may have created what a search does not find yet: creating it again
+    /// would make a second one. A Provenance is sent last, so that only one that is left alone may
+    /// have been sent.
+    fn may_be_found_later(&self, draft: &Draft<'_>) -> bool {
         let doubtful = self.leased.first == First::Verify || self.leased.verify_first;
-        doubtful && (Duration::ZERO..SEARCH_LAG).contains(&since)
+        let was_sent = draft.item.identifier.is_some() || self.leased.items.len() == 1;
+        let since = self.now - self.leased.waiting_since;
+        let creates = matches!(
+            draft.strategy,
+            Strategy::CreateIfNone | Strategy::SearchThenWrite
+        );
+        doubtful
+            && was_sent
+            && creates
+            && draft.id().is_none()
+            && (Duration::ZERO..SEARCH_LAG).contains(&since)
     }
 
     /// A Provenance has no identifier: it is known by what it is about and by its content hash.

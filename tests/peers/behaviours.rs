@@ -788,7 +788,6 @@ async fn m32_a_search_that_finds_after_ten_seconds() {
         let run = against(promise).await;
         run.hostile.truth().habits.ignores_if_none_exist = true;
         run.hostile.truth().habits.searches_lag = true;
-        // The patient is known already.
         run.hostile.script(On::Write, [stored(Fault::Reset)]);
         run.outbox.put(1, one());
         while run.now() - NOW < time::Duration::seconds(10) {
