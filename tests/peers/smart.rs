@@ -524,6 +524,18 @@ async fn a_finding_arrives_at_a_server_that_knows_us_by_our_published_keys() {
     assert_eq!(hostile.truth().asked(On::Token), 1);
 }
 
+#[tokio::test]
+async fn who_is_no_client_publishes_no_keys() {
+    let hostile = Misbehaving::start(TRANSACTION).await;
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start_with(directory.path(), &hostile.base, "sampled", &[]);
+    let address = format!("{}/.well-known/jwks.json", service.base);
+    let answer = service.client.get(address).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    let outcome: Value = answer.json().await.unwrap();
+    assert_eq!(outcome["resourceType"], "OperationOutcome");
+}
+
 /// Transactions, too, go out with the token.
 #[tokio::test]
 async fn a_transaction_is_authorized() {
