@@ -263,7 +263,7 @@ fn checked(base: &str) -> Result<Url, SetupError> {
     }
     match url.host_str() {
         // The metadata service of cloud machines: never a FHIR server, often a secret.
-        Some("169.254.169.254" | "[fd00:ec2::254]") => {
+        Some(host) if lookup::literal(host).is_some_and(|ip| !lookup::may_connect(ip, true)) => {
             Err(SetupError::Base("is that of a cloud metadata service"))
         }
         Some(host) if !host.ends_with('.') => Ok(url),
@@ -289,6 +289,9 @@ mod tests {
             "https://f.example/fhir#x",
             "https://f.example./fhir",
             "http://169.254.169.254/fhir",
+            "http://2852039166/fhir",
+            "http://[fd00:ec2::254]/fhir",
+            "http://[::ffff:169.254.169.254]/fhir",
         ] {
             let error = FhirServer::new(base, Token::None, Limits::default());
             let text = error.expect_err(base).to_string();

@@ -9,7 +9,7 @@ use reqwest::{
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use super::smart::Smart;
+use super::{lookup::Filtered, smart::Smart};
 use crate::{
     fhir::{outcome::word, tree},
     store::delivery::Outcome,
@@ -205,6 +205,8 @@ pub(super) fn builder(limits: &Limits) -> reqwest::ClientBuilder {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
+        // A name, too, must not lead to the metadata service of a cloud.
+        .dns_resolver(Arc::new(Filtered { internal: true }))
         .connect_timeout(limits.connect)
         .timeout(limits.total)
         .pool_idle_timeout(Duration::from_secs(20))
