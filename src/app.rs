@@ -169,6 +169,7 @@ impl App {
         let wake = Arc::new(Notify::new());
         let (server, keys) = fhir_server(&settings)?.unzip();
         let (courier, targets) = courier(server, &store, &clock, &wake).await?;
+        let standing = courier.clone();
         let intake_settings = intake_settings(&settings)?;
         let cds = http::Services {
             clients: clients(&settings)?,
@@ -196,6 +197,11 @@ impl App {
             },
             receipt_hours: settings.receipt_retention,
             keys: keys.flatten(),
+            targets: Arc::new(move || {
+                standing
+                    .as_ref()
+                    .map_or_else(Vec::new, |courier| courier.status())
+            }),
             wake,
             draining: draining.clone(),
             cds,
@@ -478,7 +484,10 @@ fn fhir_server(settings: &Serve) -> Result<Option<Writing>, StartError> {
     let files = &settings.fhir_server_tls;
     let identity = files.client_cert.clone().zip(files.client_key.clone());
     let connection = Arc::new(Connection::new(
-        fhir_server::Limits::default(),
+        fhir_server::Limits {
+            per_second: settings.fhir_server_rate,
+            ..fhir_server::Limits::default()
+        },
         TlsFiles {
             identity,
             authorities: files.ca.clone(),

@@ -14,6 +14,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 const OPEN: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
 /// Successes in a row that close it.
 const TO_CLOSE: u32 = 3;
+/// How long a target that comes back is asked for little.
+const EASY: Duration = Duration::from_secs(10);
 /// Successes after which a target that came back may carry twice as much.
 const TO_DOUBLE: u32 = 10;
 
@@ -35,6 +37,8 @@ pub(super) struct Breaker {
     slots: usize,
     /// Successes since the slots changed.
     carried: u32,
+    /// Since it was tried again, and until then, it is asked for little.
+    easy_until: Duration,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,7 @@ impl Default for Breaker {
             circuit: Circuit::CLOSED,
             slots: IN_FLIGHT,
             carried: 0,
+            easy_until: Duration::ZERO,
         }
     }
 }
@@ -86,6 +91,11 @@ impl Breaker {
         !matches!(self.circuit, Circuit::Closed { .. })
     }
 
+    /// Whether the target has just come back, and is to be asked for little.
+    pub(super) fn is_easy(&self, at: Duration) -> bool {
+        at < self.easy_until
+    }
+
     /// What may be sent at `at`.
     pub(super) fn admits(&mut self, at: Duration) -> Admission {
         match self.circuit {
@@ -96,6 +106,7 @@ impl Breaker {
                     successes: 0,
                     times,
                 };
+                self.easy_until = at + EASY;
                 Admission::Probe
             }
             Circuit::HalfOpen { .. } => Admission::Probe,
@@ -135,6 +146,7 @@ impl Breaker {
                 if *successes >= TO_CLOSE {
                     *self = Self {
                         slots: 1,
+                        easy_until: self.easy_until,
                         ..Self::default()
                     };
                 }
@@ -164,6 +176,7 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fhir_server::pace::{Turns, easy};
 
     const FAIL: Outcome = Outcome::ServerFault;
     const FINE: Outcome = Outcome::Delivered;
@@ -257,5 +270,106 @@ mod tests {
             30,
         );
         assert_eq!(breaker.admits(at(30)), Admission::Slots(1), "never none");
+    }
+
+    /// A delivery on its way: the requests it still needs, and when the one under way is answered.
+    struct Travelling {
+        requests: u32,
+        answered_at: Duration,
+    }
+
+    /// P5, by a simulated clock: the breaker, the slots and the pace, as the courier and the FHIR
+    /// server use them.
+    #[test]
+    fn a_target_down_for_a_day_gets_everything_without_a_herd() {
+        const LANES: u32 = 100_000;
+        const STEP: Duration = Duration::from_millis(10);
+        const LATENCY: Duration = Duration::from_millis(200);
+        let most = crate::fhir_server::Limits::default().per_second;
+        let mut breaker = Breaker::default();
+        let mut now = Duration::ZERO;
+        let mut tried = 0;
+        while now < Duration::from_hours(24) {
+            let begun = match breaker.admits(now) {
+                Admission::Slots(slots) => slots,
+                Admission::Probe => 1,
+                Admission::Nothing => 0,
+            };
+            // The shortest jitter is the most attempts.
+            (0..begun).for_each(|_| breaker.note(&Outcome::NotSent, now, 0.0));
+            tried += begun;
+            now += Duration::from_millis(500);
+        }
+        assert!(tried <= 600, "{tried} attempts while it was down");
+
+        let mut turns = Turns::default();
+        let mut begun: Vec<Duration> = Vec::new();
+        let mut travelling: Vec<Travelling> = Vec::new();
+        let (mut waiting, mut delivered, mut at_once) = (LANES, 0, 0);
+        while delivered < LANES {
+            let slots = match breaker.admits(now) {
+                Admission::Slots(slots) => slots,
+                Admission::Probe => 1,
+                Admission::Nothing => 0,
+            };
+            let pace = if breaker.is_easy(now) {
+                easy(most)
+            } else {
+                most
+            };
+            let mut request = || {
+                let at = turns.next(now, pace);
+                begun.push(at);
+                at + LATENCY
+            };
+            while travelling.len() < slots && waiting > 0 {
+                waiting -= 1;
+                travelling.push(Travelling {
+                    requests: 1,
+                    answered_at: request(),
+                });
+            }
+            at_once = at_once.max(travelling.len());
+            for one in &mut travelling {
+                if one.answered_at <= now && one.requests > 0 {
+                    one.requests -= 1;
+                    one.answered_at = request();
+                }
+            }
+            travelling.retain(|one| {
+                let done = one.requests == 0 && one.answered_at <= now;
+                if done {
+                    delivered += 1;
+                    breaker.note(&FINE, now, 0.5);
+                }
+                !done
+            });
+            now += STEP;
+        }
+        let first = begun[0];
+        let soon = begun
+            .iter()
+            .take_while(|at| **at < first + Duration::from_secs(10))
+            .count();
+        let within = |span: Duration| {
+            let mut from = 0;
+            let counts = begun.iter().enumerate().map(|(index, at)| {
+                while begun[from] + span <= *at {
+                    from += 1;
+                }
+                index - from + 1
+            });
+            counts.max().unwrap_or(0)
+        };
+        let second = within(Duration::from_secs(1));
+        println!(
+            "P5 lanes={LANES} down=24h attempts_while_down={tried} delivered={delivered} \
+             first_10s={soon} at_once={at_once} per_second={second}"
+        );
+        assert!(soon <= 50, "{soon} requests in the first ten seconds");
+        assert!(
+            at_once <= 8 && second <= 20,
+            "{at_once} at once, {second} a second"
+        );
     }
 }

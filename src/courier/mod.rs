@@ -5,7 +5,7 @@ mod breaker;
 mod guard;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
@@ -25,7 +25,7 @@ use crate::{
     fhir_server::{FhirServer, Sent},
     store::{
         Store, StoreError,
-        delivery::{self, Attempt, Hold, Next, Outcome},
+        delivery::{self, Attempt, First, Hold, Next, Outcome},
         lease::{AttemptRecord, Leased, PatientId, Settlement, TargetId},
         reading::DeliveryFilter,
     },
@@ -33,6 +33,8 @@ use crate::{
 
 /// Deliveries in flight to one target.
 pub const IN_FLIGHT: usize = 8;
+/// Repeats that may wait in hand for their half of the slots.
+const ASIDE: usize = 4 * IN_FLIGHT;
 /// How often the outbox is looked at when nobody wakes the courier.
 const POLL: Duration = Duration::from_millis(500);
 /// How long to leave a store alone that gave an error.
@@ -185,6 +187,11 @@ struct State {
     /// While held: no probe before.
     probe_at: Duration,
     in_flight: usize,
+    /// How many of them are repeats: at most half of the slots, so that repeats of what fails hold up
+    /// nothing that was never tried.
+    repeats: usize,
+    /// Repeats that are leased and wait for a slot.
+    aside: VecDeque<Leased>,
     /// When its target could be reached again after it could not.
     reachable_since: Option<OffsetDateTime>,
     /// When a write last succeeded, and for whom.
@@ -276,6 +283,9 @@ impl<O: Outbox> Courier<O> {
             }
         }
         self.stop.cancel();
+        for line in &self.lines {
+            self.give_back(line).await;
+        }
         while sends.join_next().await.is_some() {}
     }
 
@@ -290,21 +300,67 @@ impl<O: Outbox> Courier<O> {
             return Ok(());
         };
         let hold = self.outbox.hold(line.target).await?;
-        let limit = self.admitted(line, hold, now);
-        if limit == 0 {
-            return Ok(());
+        let (slots, mut free) = self.admitted(line, hold, now);
+        if slots == 0 {
+            // Who knows for how long: others may look at them, and newer ones replace them.
+            self.give_back(line).await;
         }
-        let leased = self.outbox.lease(line.target, now, limit).await?;
-        line.state().in_flight += leased.len();
-        for leased in leased {
+        let mut begin = |leased: Leased| {
             let courier = Arc::clone(self);
             sends.spawn(async move { courier.deliver(index, leased).await });
+        };
+        while free > 0 {
+            let waiting = line.state().next_repeat(slots);
+            if let Some(leased) = waiting {
+                begin(leased);
+                free -= 1;
+                continue;
+            }
+            let room = ASIDE.saturating_sub(line.state().aside.len());
+            let leased = match free.min(room) {
+                0 => Vec::new(),
+                limit => self.outbox.lease(line.target, now, limit).await?,
+            };
+            if leased.is_empty() {
+                return Ok(());
+            }
+            for leased in leased {
+                if let Some(leased) = line.state().admit(leased, slots) {
+                    begin(leased);
+                    free -= 1;
+                }
+            }
         }
         Ok(())
     }
 
-    /// How many more deliveries may go to a target.
-    fn admitted(&self, line: &Line, hold: Option<Hold>, now: OffsetDateTime) -> usize {
+    /// Gives back what is leased and was not begun.
+    async fn give_back(&self, line: &Line) {
+        let aside = std::mem::take(&mut line.state().aside);
+        let now = (self.surroundings.now)();
+        for leased in aside {
+            let settlement = Settlement {
+                next: untried(&leased, now),
+                attempt: AttemptRecord {
+                    started_at: now,
+                    ended_at: now,
+                    class: Outcome::NotTried.class(),
+                    http_status: None,
+                    outcome_code: None,
+                    retry_after_ms: None,
+                    reply: None,
+                },
+                items_done: Vec::new(),
+                reachable_ms: leased.reachable_ms,
+            };
+            if let Err(error) = self.settle(&leased, settlement).await {
+                tracing::error!(delivery = leased.delivery, %error, "a delivery cannot be given back");
+            }
+        }
+    }
+
+    /// How many deliveries may be under way to a target, and how many more may begin now.
+    fn admitted(&self, line: &Line, hold: Option<Hold>, now: OffsetDateTime) -> (usize, usize) {
         let monotonic = (self.surroundings.monotonic)();
         let mut state = line.state();
         if state.hold.is_some() && hold.is_none() {
@@ -314,13 +370,15 @@ impl<O: Outbox> Courier<O> {
         }
         state.hold = hold;
         if hold.is_some() {
-            let due = state.in_flight == 0 && monotonic >= state.probe_at;
-            return usize::from(due);
+            let due = usize::from(state.in_flight == 0 && monotonic >= state.probe_at);
+            return (due, due);
         }
-        match state.breaker.admits(monotonic) {
-            Admission::Slots(slots) => slots.saturating_sub(state.in_flight),
-            Admission::Probe if state.in_flight == 0 => 1,
-            Admission::Probe | Admission::Nothing => 0,
+        let admission = state.breaker.admits(monotonic);
+        line.server.go_easy(state.breaker.is_easy(monotonic));
+        match admission {
+            Admission::Slots(slots) => (slots, slots.saturating_sub(state.in_flight)),
+            Admission::Probe if state.in_flight == 0 => (1, 1),
+            Admission::Probe | Admission::Nothing => (0, 0),
         }
     }
 
@@ -402,6 +460,9 @@ impl<O: Outbox> Courier<O> {
         let jitter = (self.surroundings.jitter)();
         let mut state = line.state();
         state.in_flight = state.in_flight.saturating_sub(1);
+        if leased.attempt > 0 {
+            state.repeats = state.repeats.saturating_sub(1);
+        }
         let outcome = match sent.outcome {
             Outcome::Forbidden { .. } => Outcome::Forbidden {
                 others_pass: state.others_pass(leased.patient, ended_at),
@@ -414,7 +475,10 @@ impl<O: Outbox> Courier<O> {
             earlier: &leased.earlier,
             reachable,
         };
-        let mut next = delivery::next_step(&attempt, &outcome, ended_at, jitter);
+        let mut next = match outcome {
+            Outcome::NotTried => untried(leased, ended_at),
+            _ => delivery::next_step(&attempt, &outcome, ended_at, jitter),
+        };
         let mut unpark = Vec::new();
         if state.hold == Some(Hold::MassPark) && guard::counts(&next) {
             next = Next::held(Hold::MassPark, ended_at);
@@ -463,7 +527,46 @@ impl<O: Outbox> Courier<O> {
     }
 }
 
+/// What becomes of a delivery that was not begun: it keeps what has to come first.
+fn untried(leased: &Leased, now: OffsetDateTime) -> Next {
+    let first = if leased.verify_first {
+        First::Verify
+    } else {
+        leased.first
+    };
+    Next::Later { at: now, first }
+}
+
 impl State {
+    /// Begins a delivery, or puts it aside: it is a repeat, and half of the slots have repeats.
+    fn admit(&mut self, leased: Leased, slots: usize) -> Option<Leased> {
+        if leased.attempt > 0 {
+            if !self.takes_repeat(slots) {
+                self.aside.push_back(leased);
+                return None;
+            }
+            self.repeats += 1;
+        }
+        self.in_flight += 1;
+        Some(leased)
+    }
+
+    /// The repeat that has waited longest, if there is a slot for it.
+    fn next_repeat(&mut self, slots: usize) -> Option<Leased> {
+        if !self.takes_repeat(slots) {
+            return None;
+        }
+        let leased = self.aside.pop_front()?;
+        self.repeats += 1;
+        self.in_flight += 1;
+        Some(leased)
+    }
+
+    /// A single slot is a repeat's, too.
+    fn takes_repeat(&self, slots: usize) -> bool {
+        self.repeats < (slots / 2).max(1)
+    }
+
     /// Whether another patient's write succeeded lately.
     fn others_pass(&self, patient: PatientId, now: OffsetDateTime) -> bool {
         self.last_success

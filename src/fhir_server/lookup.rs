@@ -120,7 +120,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn literal(host: &str) -> Option<IpAddr> {
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[')
         .trim_end_matches(']')
         .parse()
@@ -308,8 +308,8 @@ fn page_after(key: Key, body: &[u8], patient_id: &str) -> Option<String> {
 
 /// Resolves a name and keeps only addresses that may be connected to.
 #[derive(Debug)]
-struct Filtered {
-    internal: bool,
+pub(super) struct Filtered {
+    pub(super) internal: bool,
 }
 
 impl Resolve for Filtered {
@@ -328,7 +328,8 @@ impl Resolve for Filtered {
     }
 }
 
-fn may_connect(ip: IpAddr, internal: bool) -> bool {
+pub(super) fn may_connect(ip: IpAddr, internal: bool) -> bool {
+    let ip = ip.to_canonical();
     if ip == METADATA_V4 || ip == METADATA_V6 {
         return false;
     }
@@ -452,6 +453,10 @@ mod tests {
             assert!(!public(ip), "{ip}");
         }
         assert!(!may_connect("169.254.169.254".parse().unwrap(), true));
+        assert!(!may_connect(
+            "::ffff:169.254.169.254".parse().unwrap(),
+            true
+        ));
         assert!(may_connect("10.0.0.1".parse().unwrap(), true));
     }
 }

@@ -6,6 +6,7 @@ mod capability;
 mod connection;
 mod copy;
 pub mod lookup;
+pub mod pace;
 mod patient;
 mod send;
 mod smart;
@@ -24,6 +25,7 @@ use std::{
 use reqwest::Url;
 use time::{Duration, OffsetDateTime};
 
+use self::pace::Pace;
 pub use self::{
     capability::{Capability, Strategy},
     connection::{Connection, TlsFiles},
@@ -64,6 +66,7 @@ pub enum SetupError {
 pub struct FhirServer {
     base: Url,
     connection: Arc<Connection>,
+    pace: Pace,
     token: Token,
     capability: Mutex<Option<(OffsetDateTime, Arc<Capability>)>>,
     /// What it refused although its CapabilityStatement promises it.
@@ -74,6 +77,8 @@ pub struct FhirServer {
     /// It does not know `fhirVersion` in a media type.
     plain_media_type: AtomicBool,
     patients: patient::Known,
+    /// Ids of our Devices there, by our own; held while one is created.
+    devices: tokio::sync::Mutex<HashMap<String, String>>,
 }
 
 /// What came of a send.
@@ -119,6 +124,7 @@ impl FhirServer {
         let base = checked(base)?;
         Ok(Self {
             base,
+            pace: Pace::new(connection.limits().per_second),
             connection,
             token,
             capability: Mutex::default(),
@@ -127,6 +133,7 @@ impl FhirServer {
             transaction_refused: AtomicBool::new(false),
             plain_media_type: AtomicBool::new(false),
             patients: patient::Known::default(),
+            devices: tokio::sync::Mutex::default(),
         })
     }
 
@@ -144,6 +151,11 @@ impl FhirServer {
         may_start: &(dyn Fn() -> bool + Sync),
     ) -> Sent {
         send::send(self, leased, now, may_start).await
+    }
+
+    /// Whether to ask less of it than it takes otherwise: it has just come back.
+    pub fn go_easy(&self, easy: bool) {
+        self.pace.go_easy(easy);
     }
 
     /// The types among `kinds` that it does not let us write, as far as is known: for the gauge
@@ -251,7 +263,7 @@ fn checked(base: &str) -> Result<Url, SetupError> {
     }
     match url.host_str() {
         // The metadata service of cloud machines: never a FHIR server, often a secret.
-        Some("169.254.169.254" | "[fd00:ec2::254]") => {
+        Some(host) if lookup::literal(host).is_some_and(|ip| !lookup::may_connect(ip, true)) => {
             Err(SetupError::Base("is that of a cloud metadata service"))
         }
         Some(host) if !host.ends_with('.') => Ok(url),
@@ -277,6 +289,9 @@ mod tests {
             "https://f.example/fhir#x",
             "https://f.example./fhir",
             "http://169.254.169.254/fhir",
+            "http://2852039166/fhir",
+            "http://[fd00:ec2::254]/fhir",
+            "http://[::ffff:169.254.169.254]/fhir",
         ] {
             let error = FhirServer::new(base, Token::None, Limits::default());
             let text = error.expect_err(base).to_string();

@@ -115,6 +115,11 @@ impl Draft<'_> {
             || searched && self.remote_id.is_none()
     }
 
+    /// The Device, where it gets an id of the target's own that we do not know yet.
+    fn is_unknown_device(&self) -> bool {
+        self.item.kind == "Device" && self.id().is_none()
+    }
+
     /// The id it is known by there, if any.
     fn id(&self) -> Option<&str> {
         match self.strategy {
@@ -139,11 +144,38 @@ impl Sending<'_> {
         if drafts.is_empty() {
             return Ok(());
         }
+        if !drafts.iter().any(Draft::is_unknown_device) {
+            return self.deliver(&capability, &mut drafts).await;
+        }
+        // All patients share it: two that create it side by side would make two of it.
+        let mut devices = self.server.devices.lock().await;
+        for draft in drafts.iter_mut().filter(|draft| draft.is_unknown_device()) {
+            draft.remote_id = devices.get(&draft.item.id).cloned();
+            if let Some(id) = &draft.remote_id {
+                self.note_id(draft.item, id);
+            }
+        }
+        let outcome = self.deliver(&capability, &mut drafts).await;
+        for draft in drafts.iter().filter(|draft| draft.item.kind == "Device") {
+            let ours = format!("Device/{}", draft.item.id);
+            if let Some(id) = self.remote.get(&ours) {
+                devices.insert(draft.item.id.clone(), id.clone());
+            }
+        }
+        outcome
+    }
+
+    /// Finds the patient and writes; `Ok`: everything is settled.
+    async fn deliver(
+        &mut self,
+        capability: &Capability,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), Outcome> {
         let asked = self.calls;
         let patient = self.patient().await?;
         let remembered = self.calls == asked;
-        Self::address(&mut drafts, &patient)?;
-        match self.look_and_write(&capability, &mut drafts).await {
+        Self::address(drafts, &patient)?;
+        match self.look_and_write(capability, drafts).await {
             // A merged or deleted patient is refused as a wrong reference. The one we remember may
             // be the one.
             Err(refusal @ (Outcome::Rejected | Outcome::Conflict)) if remembered => {
@@ -152,8 +184,8 @@ impl Sending<'_> {
                 if now == patient {
                     return Err(refusal);
                 }
-                Self::address(&mut drafts, &now)?;
-                self.look_and_write(&capability, &mut drafts).await
+                Self::address(drafts, &now)?;
+                self.look_and_write(capability, drafts).await
             }
             other => other,
         }
@@ -395,7 +427,7 @@ impl Sending<'_> {
             }
             (None, None) => self.look_for_provenance(item).await?,
         };
-        if found.is_none() && draft.id().is_none() && self.may_be_found_later() {
+        if found.is_none() && self.may_be_found_later(draft) {
             return Err(Outcome::AcceptedOnly);
         }
         draft.version = found.as_ref().and_then(|found| found.version.clone());
@@ -436,12 +468,22 @@ impl Sending<'_> {
         }
     }
 
-    /// Whether the last attempt may have stored something that a search does not find yet. Writing
-    /// it again would make a second one.
-    fn may_be_found_later(&self) -> bool {
-        let since = self.now - self.leased.waiting_since;
+    /// Whether the last attempt may have created what a search does not find yet: creating it again
+    /// would make a second one. A Provenance is sent last, so that only one that is left alone may
+    /// have been sent.
+    fn may_be_found_later(&self, draft: &Draft<'_>) -> bool {
         let doubtful = self.leased.first == First::Verify || self.leased.verify_first;
-        doubtful && (Duration::ZERO..SEARCH_LAG).contains(&since)
+        let was_sent = draft.item.identifier.is_some() || self.leased.items.len() == 1;
+        let since = self.now - self.leased.waiting_since;
+        let creates = matches!(
+            draft.strategy,
+            Strategy::CreateIfNone | Strategy::SearchThenWrite
+        );
+        doubtful
+            && was_sent
+            && creates
+            && draft.id().is_none()
+            && (Duration::ZERO..SEARCH_LAG).contains(&since)
     }
 
     /// A Provenance has no identifier: it is known by what it is about and by its content hash.
@@ -713,6 +755,7 @@ impl Sending<'_> {
     }
 
     async fn once(&mut self, call: Call<'_>) -> Result<Reply, Outcome> {
+        self.server.pace.turn().await;
         if !(self.may_start)() {
             return Err(Outcome::NotTried);
         }

@@ -9,7 +9,7 @@ use reqwest::{
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use super::smart::Smart;
+use super::{lookup::Filtered, smart::Smart};
 use crate::{
     fhir::{outcome::word, tree},
     store::delivery::Outcome,
@@ -29,7 +29,7 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms"
 /// The largest file a token is read from.
 const TOKEN_LIMIT: usize = 64 * 1024;
 
-/// How long a call may take and how much may come back.
+/// How long a call may take, how much may come back, and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// To connect, TLS included.
@@ -38,6 +38,8 @@ pub struct Limits {
     pub total: Duration,
     /// Bytes of an answer.
     pub response: usize,
+    /// Requests that may begin within a second.
+    pub per_second: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             connect: Duration::from_secs(2),
             total: Duration::from_secs(15),
             response: 8 * 1024 * 1024,
+            per_second: 20,
         }
     }
 }
@@ -202,6 +205,8 @@ pub(super) fn builder(limits: &Limits) -> reqwest::ClientBuilder {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
+        // A name, too, must not lead to the metadata service of a cloud.
+        .dns_resolver(Arc::new(Filtered { internal: true }))
         .connect_timeout(limits.connect)
         .timeout(limits.total)
         .pool_idle_timeout(Duration::from_secs(20))

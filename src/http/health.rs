@@ -7,6 +7,7 @@ use super::{
     Door, answer,
     error::{Error, Success},
 };
+use crate::{courier::TargetStatus, store::reading::TargetRow};
 
 /// `GET /livez`: the process answers. Knows no database and no target.
 pub(super) async fn live() -> HttpResponse {
@@ -21,17 +22,33 @@ pub(super) async fn ready(door: Data<Door>) -> Result<HttpResponse, Error> {
     if !door.store.ready() {
         return Err(Error::NoStore(None));
     }
-    let degraded: Vec<String> = door
-        .store
-        .targets()
-        .await?
-        .into_iter()
+    let targets = door.store.targets().await?;
+    let mut degraded: Vec<String> = targets
+        .iter()
         .filter_map(|target| Some(format!("{}: {}", target.name, target.hold?.0.as_str())))
         .collect();
+    for (name, status) in named(&door, &targets) {
+        if status.open {
+            degraded.push(format!("{name}: down"));
+        }
+        let unwritable = status.unwritable.iter();
+        degraded.extend(unwritable.map(|kind| format!("{name}: {kind} cannot be written")));
+    }
     Ok(answer::plain_json(
         Success::Ok,
         &json!({ "ready": true, "degraded": degraded }),
     ))
+}
+
+/// How the targets stand that are written to, by their configured names.
+fn named<'t>(
+    door: &Door,
+    targets: &'t [TargetRow],
+) -> impl Iterator<Item = (&'t str, TargetStatus)> {
+    (door.targets)().into_iter().filter_map(|status| {
+        let row = targets.iter().find(|row| row.id == status.target)?;
+        Some((row.name.as_str(), status))
+    })
 }
 
 /// `GET /version`.
@@ -46,6 +63,8 @@ pub(super) async fn version() -> HttpResponse {
 pub(super) async fn metrics(door: Data<Door>) -> Result<HttpResponse, Error> {
     let figures = door.store.figures().await?;
     door.metrics.show(&figures, door.now());
+    let targets = door.store.targets().await?;
+    door.metrics.show_targets(named(&door, &targets));
     Ok(answer::text(
         Success::Ok,
         "application/openmetrics-text; version=1.0.0; charset=utf-8",

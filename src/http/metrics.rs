@@ -10,6 +10,7 @@ use prometheus_client::{
 use time::OffsetDateTime;
 
 use crate::{
+    courier::TargetStatus,
     fhir::submission::Kind,
     intake::{
         IntakeError,
@@ -71,6 +72,76 @@ struct TargetLabel {
     target: String,
 }
 
+/// Why a target is held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HoldLabels {
+    target: String,
+    reason: &'static str,
+}
+
+/// A type of ours that a target does not let us write.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabels {
+    target: String,
+    r#type: &'static str,
+}
+
+/// How the FHIR servers stand that are written to.
+#[derive(Debug, Default)]
+struct Targets {
+    breaker_state: Family<TargetLabel, Gauge>,
+    hold: Family<HoldLabels, Gauge>,
+    unwritable: Family<TypeLabels, Gauge>,
+}
+
+impl Targets {
+    fn registered(registry: &mut Registry) -> Self {
+        let targets = Self::default();
+        registry.register(
+            "breaker_state",
+            "Whether a FHIR server is taken to be down",
+            targets.breaker_state.clone(),
+        );
+        registry.register(
+            "target_hold",
+            "Held FHIR servers, by reason",
+            targets.hold.clone(),
+        );
+        registry.register(
+            "target_type_unwritable",
+            "Types that a FHIR server does not let us write",
+            targets.unwritable.clone(),
+        );
+        targets
+    }
+
+    fn show<'t>(&self, targets: impl Iterator<Item = (&'t str, TargetStatus)>) {
+        // What no longer holds must not keep its last number.
+        self.hold.clear();
+        self.unwritable.clear();
+        for (name, status) in targets {
+            let target = || name.to_owned();
+            let label = TargetLabel { target: target() };
+            let open = i64::from(status.open);
+            self.breaker_state.get_or_create(&label).set(open);
+            if let Some(hold) = status.hold {
+                let labels = HoldLabels {
+                    target: target(),
+                    reason: hold.as_str(),
+                };
+                self.hold.get_or_create(&labels).set(1);
+            }
+            for kind in status.unwritable {
+                let labels = TypeLabels {
+                    target: target(),
+                    r#type: kind,
+                };
+                self.unwritable.get_or_create(&labels).set(1);
+            }
+        }
+    }
+}
+
 /// Everything counted.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -92,6 +163,7 @@ pub(super) struct Metrics {
     cds: Family<CdsLabel, Counter>,
     deliveries: Family<DeliveryLabels, Gauge>,
     oldest_due_seconds: Family<TargetLabel, Gauge>,
+    targets: Targets,
     queue_length: Gauge,
     wal_bytes: Gauge,
     /// Requests that ended in a caught panic.
@@ -184,6 +256,7 @@ impl Default for Metrics {
             )]),
         );
         Self {
+            targets: Targets::registered(&mut registry),
             registry,
             requests,
             request_seconds,
@@ -237,6 +310,11 @@ impl Metrics {
             u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
         ));
         self.wal_bytes.set(saturating(figures.wal_bytes));
+    }
+
+    /// Takes over how the targets stand.
+    pub(super) fn show_targets<'t>(&self, targets: impl Iterator<Item = (&'t str, TargetStatus)>) {
+        self.targets.show(targets);
     }
 
     /// Counts a submission and its entries.

@@ -42,7 +42,10 @@ pub use self::{
     clients::{Clients, ClientsError},
 };
 use self::{body::Budget, capability::Capability, metrics::Metrics, route::at};
-use crate::{fhir::submission::Checker, fhir_server::Smart, intake::Intake, store::Store};
+use crate::{
+    courier::TargetStatus, fhir::submission::Checker, fhir_server::Smart, intake::Intake,
+    store::Store,
+};
 
 /// Whose data everything is, as long as nobody is asked who they are.
 const TENANT: &str = "default";
@@ -51,6 +54,9 @@ const CLIENT: &str = "anonymous";
 
 /// Says what time it is. Handed in, so that nothing here reads a clock.
 pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
+
+/// Says how the FHIR servers stand that are written to.
+pub type Targets = Arc<dyn Fn() -> Vec<TargetStatus> + Send + Sync>;
 
 /// What one request may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +89,8 @@ pub struct Parts {
     pub receipt_hours: u32,
     /// Whose public keys are shown.
     pub keys: Option<Arc<Smart>>,
+    /// For `/readyz` and the metrics.
+    pub targets: Targets,
     /// Told when something may have to be delivered.
     pub wake: Arc<Notify>,
     /// Set when the service is about to end.
@@ -100,6 +108,7 @@ pub struct Door {
     base: String,
     limits: Limits,
     keys: Option<Arc<Smart>>,
+    targets: Targets,
     wake: Arc<Notify>,
     draining: CancellationToken,
     cds: Services,
@@ -123,6 +132,7 @@ impl Door {
             base: parts.base,
             limits: parts.limits,
             keys: parts.keys,
+            targets: parts.targets,
             wake: parts.wake,
             draining: parts.draining,
             cds: parts.cds,

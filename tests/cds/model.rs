@@ -47,6 +47,7 @@ async fn a_panic_is_an_error_and_never_good_news() {
         },
         receipt_hours: 24,
         keys: None,
+        targets: Arc::new(Vec::new),
         wake: Arc::default(),
         draining: CancellationToken::new(),
         cds: Services {

@@ -32,6 +32,10 @@ const DERIVED: &[&str] = &[
     "MARROWFLAG_IDENTITY_KEY_FILE",
     "MARROWFLAG_FHIR_SERVER",
     "MARROWFLAG_FHIR_SERVER_TOKEN_FILE",
+    "MARROWFLAG_FHIR_SERVER_SMART",
+    "MARROWFLAG_FHIR_SERVER_CLIENT_CERT",
+    "MARROWFLAG_FHIR_SERVER_CLIENT_KEY",
+    "MARROWFLAG_FHIR_SERVER_CA",
     "MARROWFLAG_CLIENTS",
     "MARROWFLAG_CODE_MAP",
 ];
@@ -371,6 +375,63 @@ fn what_is_optional_comes_when_asked_for() {
     assert_eq!(clients["secret"]["defaultMode"], 0o440);
 }
 
+/// Secrets stay files: each is mounted where its variable says.
+#[test]
+fn credentials_for_the_fhir_server_are_mounted_where_they_are_looked_for() {
+    let Some(helm) = helm("credentials_for_the_fhir_server_are_mounted_where_they_are_looked_for")
+    else {
+        return;
+    };
+    let documents = helm.shape("everything");
+    for (name, path) in [
+        ("SMART", "/etc/marrowflag/smart/smart.toml"),
+        (
+            "CLIENT_CERT",
+            "/etc/marrowflag/files/fhir-server-client.crt",
+        ),
+        ("CLIENT_KEY", "/etc/marrowflag/files/fhir-server-client.key"),
+        ("CA", "/etc/marrowflag/files/fhir-server-ca.crt"),
+    ] {
+        let variable = variable(&documents, &format!("MARROWFLAG_FHIR_SERVER_{name}"));
+        assert_eq!(variable["value"], path);
+    }
+    let volume = |name: &str| {
+        let volumes = pod(&documents)["volumes"].as_array().unwrap();
+        volumes
+            .iter()
+            .find(|one| one["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    let smart = &volume("smart")["secret"];
+    assert_eq!(smart["secretName"], "marrowflag-smart");
+    assert_eq!(smart["defaultMode"], 0o440);
+    let sources = volume("files")["projected"]["sources"].clone();
+    let items = |kind: &str, name: &str| {
+        let mut all = sources.as_array().unwrap().iter();
+        all.find(|one| one[kind]["name"] == name).unwrap()[kind]["items"].clone()
+    };
+    assert_eq!(
+        items("secret", "marrowflag-client"),
+        json!([
+            { "key": "tls.crt", "path": "fhir-server-client.crt" },
+            { "key": "tls.key", "path": "fhir-server-client.key" }
+        ])
+    );
+    assert_eq!(
+        items("configMap", "hospital-ca"),
+        json!([{ "key": "ca.crt", "path": "fhir-server-ca.crt" }])
+    );
+    let flags = [
+        &values("sqlite"),
+        "--set=fhirServer.url=https://h/fhir",
+        "--set=fhirServer.token.existingSecret=marrowflag-fhir-server",
+    ];
+    let documents = helm.template("demo", &flags).unwrap();
+    let token = variable(&documents, "MARROWFLAG_FHIR_SERVER_TOKEN_FILE");
+    assert_eq!(token["value"], "/etc/marrowflag/files/fhir-server-token");
+}
+
 #[test]
 fn only_variables_that_the_service_reads_are_set_once_each_and_no_secret_among_them() {
     let test = "only_variables_that_the_service_reads_are_set_once_each_and_no_secret_among_them";
@@ -452,6 +513,21 @@ fn values_that_would_be_dangerous_or_could_not_work_are_refused() {
             &sqlite,
             "fhirServer.token.existingSecret=token",
             "fhirServer",
+        ),
+        (
+            &sqlite,
+            "fhirServer.smart.existingSecret=smart",
+            "fhirServer",
+        ),
+        (
+            &sqlite,
+            "fhirServer.url=https://h/fhir,fhirServer.token.existingSecret=token,fhirServer.smart.existingSecret=smart",
+            "fhirServer.smart",
+        ),
+        (
+            &sqlite,
+            "fhirServer.clientCertificate.key=a b",
+            "clientCertificate",
         ),
         (
             &sqlite,

@@ -81,7 +81,7 @@ fn stored(then: Fault) -> Fault {
     Fault::Stored(Box::new(then))
 }
 
-fn ok(body: impl ToString) -> Fault {
+fn ok(body: &(impl ToString + ?Sized)) -> Fault {
     Fault::Answer(
         200,
         "Content-Type: application/fhir+json\r\n",
@@ -347,7 +347,7 @@ async fn m13_an_answer_of_100_mib() {
 async fn m14_a_gzip_bomb_although_identity_was_asked_for() {
     let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
     for _ in 0..20 {
-        bomb.write_all(&[b' '; 1 << 20]).unwrap();
+        bomb.write_all(&vec![b' '; 1 << 20]).unwrap();
     }
     let bomb = bomb.finish().unwrap();
     assert!(
@@ -619,6 +619,7 @@ async fn m25_invalid_json_duplicate_keys_and_utf_16() {
     for lie in [
         ok("{\"resourceType\":\"Flag\","),
         ok("{\"resourceType\":\"Flag\",\"id\":\"other\",\"id\":\"mf-flag-1\"}"),
+        ok("{\"resourceType\":\"Flag\",\"id\":\"mf-flag-1\",\"id\":\"other\"}"),
         Fault::Bytes(json, utf_16),
     ] {
         once(
@@ -636,7 +637,7 @@ fn transaction_response(statuses: &[&str]) -> Fault {
         .iter()
         .map(|status| json!({"response": {"status": status}}))
         .collect();
-    ok(json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
+    ok(&json!({"resourceType": "Bundle", "type": "transaction-response", "entry": entries}))
 }
 
 #[tokio::test]
@@ -787,7 +788,6 @@ async fn m32_a_search_that_finds_after_ten_seconds() {
         let run = against(promise).await;
         run.hostile.truth().habits.ignores_if_none_exist = true;
         run.hostile.truth().habits.searches_lag = true;
-        // The patient is known already.
         run.hostile.script(On::Write, [stored(Fault::Reset)]);
         run.outbox.put(1, one());
         while run.now() - NOW < time::Duration::seconds(10) {
@@ -805,6 +805,29 @@ async fn m32_a_search_that_finds_after_ten_seconds() {
             &classes,
             "not written again until 15 s have passed: one copy",
         );
+    }
+}
+
+/// The Device, which all patients share, is no second copy either.
+#[tokio::test]
+async fn eight_at_once_make_one_device_although_searches_lag() {
+    for promise in [CREATE_ONCE, SEARCH] {
+        let run = against(promise).await;
+        run.hostile.truth().habits.ignores_if_none_exist = true;
+        run.hostile.truth().habits.searches_lag = true;
+        for patient in 1..=8 {
+            let mrn = patient.to_string();
+            let mut lease = leased(&mrn, four(&mrn, "a", "active", "low"));
+            lease.patient.0 = patient;
+            run.outbox.put(patient, lease);
+        }
+        assert_eq!(run.deliver().await, 8);
+        let truth = run.hostile.truth();
+        let standing = |kind: &str| {
+            let places = truth.resources.keys();
+            places.filter(|place| place.starts_with(kind)).count()
+        };
+        assert_eq!((standing("Flag/"), standing("Device/")), (8, 1));
     }
 }
 
@@ -958,7 +981,8 @@ async fn m37_202_and_never_done() {
 async fn m38_a_human_edits_between_our_read_and_our_write() {
     let run = against(PUT_ID).await;
     assert_eq!(run.course(1, one()).await, [Class::Delivered]);
-    run.hostile.script(On::Read, [Fault::ThenClosed(FLAG)]);
+    run.hostile
+        .script(On::Read, [Fault::ThenClosed(FLAG.to_owned())]);
     let classes = run.course(2, revised(&run)).await;
     assert_eq!(classes, [Class::Delivered]);
     assert_eq!(run.fates(2), [Fate::HumanEdited { inactive: true }]);

@@ -10,9 +10,9 @@ use std::{
 
 use marrowflag::{
     courier::{Courier, Surroundings},
-    fhir_server::FhirServer,
+    fhir_server::{FhirServer, Limits, Token},
     store::{
-        delivery::{Class, Hold, Next, Why},
+        delivery::{Class, First, Hold, Next, Why},
         lease::{Leased, TargetId},
     },
 };
@@ -22,9 +22,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    deliveries::{MemoryOutbox, NOW, flag, leased, server},
+    deliveries::{MemoryOutbox, NOW, flag, leased, limits, server},
     misbehaving::{Fault, Misbehaving, On, PUT_ID},
 };
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A courier whose clock only moves when told.
 pub(crate) struct Run {
@@ -265,6 +268,89 @@ async fn never_more_than_eight_at_once() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(run.courier.status()[0].in_flight, 8);
     task.abort();
+}
+
+#[tokio::test]
+async fn half_of_the_slots_are_for_what_was_never_tried() {
+    let hostile = Misbehaving::start(PUT_ID).await;
+    let patient = Limits {
+        total: PATIENCE,
+        ..limits()
+    };
+    let target = FhirServer::new(&hostile.base, Token::None, patient).unwrap();
+    let run = Run::with(hostile, target);
+    run.hostile.script(On::Write, vec![Fault::Silence; 40]);
+    for number in 1..=20 {
+        let repeat = Leased {
+            attempt: 1,
+            ..delivery(number)
+        };
+        run.outbox.put(number, repeat);
+    }
+    for number in 21..=30 {
+        run.outbox.put(number, delivery(number));
+    }
+    let courier = Arc::clone(&run.courier);
+    let now = run.now();
+    let task = tokio::spawn(async move { courier.deliver_due(now).await });
+    let begun = async {
+        while run.hostile.truth().asked(On::Write) < 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.unwrap();
+    assert_eq!(run.courier.status()[0].in_flight, 8);
+    let under_way = |number: &i64| {
+        let memory = run.outbox.0.lock().unwrap();
+        let asked = format!("/fhir/Flag/mf-flag-{number}");
+        let truth = run.hostile.truth();
+        let mut requests = truth.requests.iter();
+        memory.deliveries[number].in_flight && requests.any(|request| request.path == asked)
+    };
+    assert_eq!((1..=20).filter(under_way).count(), 4, "repeats");
+    assert_eq!((21..=30).filter(under_way).count(), 4, "first attempts");
+    task.abort();
+}
+
+/// Repeats alone have half of the slots, and come through.
+#[tokio::test]
+async fn repeats_come_through_and_none_is_left_in_hand() {
+    let run = Run::start().await;
+    for number in 1..=60 {
+        let repeat = Leased {
+            attempt: 1,
+            first: First::Verify,
+            ..delivery(number)
+        };
+        run.outbox.put(number, repeat);
+    }
+    assert_eq!(run.deliver().await, 60);
+    assert_eq!(run.writes(), 60);
+
+    // What waits in hand when the target goes down is given back, with what has to come first.
+    for number in 101..=120 {
+        let repeat = Leased {
+            attempt: 1,
+            verify_first: true,
+            ..delivery(number)
+        };
+        run.outbox.put(number, repeat);
+    }
+    run.hostile
+        .script(On::Patient, vec![Fault::status(500); 1000]);
+    run.deliver().await;
+    assert!(run.is_open());
+    let memory = run.outbox.0.lock().unwrap();
+    let waited = memory.deliveries.range(101..).map(|(_, entry)| entry);
+    assert!(waited.clone().all(|entry| !entry.in_flight));
+    let given_back = waited.filter(|entry| entry.classes == [Class::NotTried]);
+    assert!(given_back.clone().count() >= 8);
+    assert!(
+        given_back
+            .clone()
+            .all(|entry| entry.lease.first == First::Verify)
+    );
+    assert!(given_back.clone().all(|entry| entry.lease.attempt == 1));
 }
 
 #[tokio::test]

@@ -23,12 +23,13 @@ pub(crate) const NOW: OffsetDateTime = datetime!(2026-11-21 09:30 UTC);
 pub(crate) const CANON: &str = "https://marrowflag.org/fhir";
 pub(crate) const MRN: &str = "http://hospital.example.org/mrn";
 
-/// A short temper, so that a test of a timeout takes a second.
+/// A short temper, so that a test of a timeout takes a second, and no pace of our own.
 pub(crate) fn limits() -> Limits {
     Limits {
         connect: Duration::from_millis(500),
         total: Duration::from_secs(1),
         response: 64 * 1024,
+        per_second: 10_000,
     }
 }
 
@@ -290,7 +291,8 @@ impl Outbox for MemoryOutbox {
         entry.lease.waiting_since = ended_at;
         entry.settled = Some(settlement.next);
         entry.classes.push(settlement.attempt.class);
-        entry.lease.attempt += 1;
+        // A send that was not begun is no attempt.
+        entry.lease.attempt += u32::from(settlement.attempt.class != Class::NotTried);
         entry.lease.earlier.insert(0, settlement.attempt.class);
         entry.lease.reachable_ms = settlement.reachable_ms;
         entry.lease.items.retain(|item| {

@@ -104,7 +104,7 @@ fn found<'e>(
     clippy::disallowed_methods,
     reason = "how much is wanted of a test run is said by its environment"
 )]
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

@@ -4,6 +4,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that fails here has found something"
 )]
@@ -15,6 +16,7 @@ mod deliveries;
 mod engines;
 mod life_cycle;
 mod misbehaving;
+mod promises;
 mod service;
 mod smart;
 mod strategies;

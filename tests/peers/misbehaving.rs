@@ -49,7 +49,7 @@ pub(crate) enum Fault {
     /// Chunks without end.
     Endless,
     /// It answers well, and then a human closes this resource.
-    ThenClosed(&'static str),
+    ThenClosed(String),
     /// Nothing goes wrong.
     Fine,
 }
@@ -104,6 +104,8 @@ pub(crate) struct Habits {
     pub(crate) checks_subjects: bool,
     /// It refuses the token of every second request.
     pub(crate) refuses_every_second: bool,
+    /// It refuses for ever what says `poison`.
+    pub(crate) refuses_poison: bool,
     /// It answers 202 to every write, and does nothing.
     pub(crate) only_accepts: bool,
     /// The bytes of its CapabilityStatement that say nothing.
@@ -369,7 +371,7 @@ async fn answer(
             truth
                 .lock()
                 .unwrap()
-                .edit(place, |resource| resource["status"] = json!("inactive"));
+                .edit(&place, |resource| resource["status"] = json!("inactive"));
             write(socket, status, &headers, &body).await
         }
         Fault::Answer(status, headers, body) => write(socket, status, headers, &body).await,
@@ -583,6 +585,9 @@ impl Truth {
         if if_match.is_some_and(|asked| !self.is_version(asked, known)) {
             return status(412);
         }
+        if self.habits.refuses_poison && body["code"]["text"] == "poison" {
+            return status(422);
+        }
         if self.habits.checks_subjects && !self.knows_subject(body) {
             return status(422);
         }
@@ -607,12 +612,12 @@ impl Truth {
 
     /// Whether `If-Match` names the version that stands there.
     fn is_version(&self, asked: &str, known: Option<u64>) -> bool {
-        let strong = self.habits.etag == Etag::Strong;
-        self.habits.ignores_if_match
-            || known.is_some_and(|now| match strong {
-                true => asked == format!("\"{now}\""),
-                false => asked == format!("W/\"{now}\""),
-            })
+        let weak = if self.habits.etag == Etag::Strong {
+            ""
+        } else {
+            "W/"
+        };
+        self.habits.ignores_if_match || known.is_some_and(|now| asked == format!("{weak}\"{now}\""))
     }
 
     fn etag(&mut self, version: u64) -> String {

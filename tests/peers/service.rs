@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engines::{self, Engine},
-    misbehaving::{Fault, Misbehaving, On, TRANSACTION},
+    misbehaving::{Fault, Misbehaving, On, Promise, TRANSACTION},
 };
 
 pub(crate) const PANCYTOPENIA: &str = include_str!("../../fixtures/bundles/pancytopenia.json");
@@ -323,6 +323,45 @@ async fn a_write_whose_answer_was_lost_is_not_repeated() {
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(hostile.truth().writes, written);
+}
+
+/// A type that the server does not take is told to whoever looks, and the rest arrives.
+#[tokio::test]
+async fn what_a_server_does_not_take_is_told() {
+    let promise = Promise {
+        no_flag: true,
+        ..TRANSACTION
+    };
+    let hostile = Misbehaving::start(promise).await;
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path(), &hostile.base);
+    let get = async |path: &str| {
+        let answer = service.client.get(format!("{}{path}", service.base));
+        answer.send().await.unwrap().text().await.unwrap()
+    };
+    assert!(get("/readyz").await.contains("\"degraded\":[]"));
+    service.post(&of(PANCYTOPENIA, "1")).await;
+    let arrived = || async {
+        let truth = hostile.truth();
+        let mut writes = truth.writes.iter();
+        writes
+            .any(|place| place.starts_with("DiagnosticReport/"))
+            .then_some(())
+    };
+    eventually("the report", arrived).await;
+    let ready = get("/readyz").await;
+    assert!(ready.contains("\"ready\":true"), "{ready}");
+    assert!(
+        ready.contains("\"default: Flag cannot be written\""),
+        "{ready}"
+    );
+    let metrics = get("/metrics").await;
+    for line in [
+        "marrowflag_target_type_unwritable{target=\"default\",type=\"Flag\"} 1",
+        "marrowflag_breaker_state{target=\"default\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
 }
 
 /// The target is down when the count comes, and the process goes before it is back.

@@ -47,8 +47,14 @@ pub(crate) fn registration(directory: &Path, keys: &[(&str, &str)], more: &str) 
             };
             std::fs::write(file, key).unwrap();
         }
-        text +=
-            &format!("[[keys]]\nkid = \"{kid}\"\nalg = \"{algorithm}\"\nfile = \"{kid}.pem\"\n");
+        let key = [
+            "[[keys]]",
+            &format!("kid = \"{kid}\""),
+            &format!("alg = \"{algorithm}\""),
+            &format!("file = \"{kid}.pem\""),
+        ];
+        text.push_str(&key.join("\n"));
+        text.push('\n');
     }
     std::fs::write(directory.join("smart.toml"), text).unwrap();
 }
@@ -158,7 +164,7 @@ async fn a_token_is_kept_for_four_fifths_of_its_life() {
     }
     assert_eq!(run.hostile.truth().asked(On::Discovery), 1);
     // A clock that goes back makes nothing last longer.
-    assert_eq!(run.send_at(after(0)).await, Outcome::Delivered);
+    assert_eq!(run.send_at(after(100)).await, Outcome::Delivered);
     assert_eq!(run.tokens(), 4);
 }
 
@@ -166,7 +172,8 @@ async fn a_token_is_kept_for_four_fifths_of_its_life() {
 async fn eight_that_need_a_token_ask_once() {
     let run = Run::start(&[("e", "ES384")]).await;
     let eight = || async {
-        let sends = (0..8).map(|_| run.send_at(NOW));
+        // Those who began first come last.
+        let sends = (0..8).map(|number| run.send_at(after(8 - number)));
         futures_util::future::join_all(sends).await
     };
     assert!(
@@ -464,6 +471,20 @@ fn a_client_file_that_cannot_work_is_refused_at_the_start() {
     }
 }
 
+/// With everything that it names as possible.
+#[test]
+fn the_example_of_the_readme_is_taken() {
+    let readme = include_str!("../../README.md");
+    let (_, after) = readme.split_once("```toml\nclient_id").unwrap();
+    let (example, _) = after.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("2026-11.pem"), es384()).unwrap();
+    let text = format!("client_id{}", example.replace("\n# ", "\n"));
+    assert!(text.contains("\nscopes = "));
+    std::fs::write(directory.path().join("smart.toml"), text).unwrap();
+    load(directory.path(), "http://127.0.0.1:1/fhir").unwrap();
+}
+
 #[tokio::test]
 async fn nothing_secret_is_printed() {
     let run = Run::start(&[("e", "ES384")]).await;
@@ -501,6 +522,18 @@ async fn a_finding_arrives_at_a_server_that_knows_us_by_our_published_keys() {
     })
     .await;
     assert_eq!(hostile.truth().asked(On::Token), 1);
+}
+
+#[tokio::test]
+async fn who_is_no_client_publishes_no_keys() {
+    let hostile = Misbehaving::start(TRANSACTION).await;
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start_with(directory.path(), &hostile.base, "sampled", &[]);
+    let address = format!("{}/.well-known/jwks.json", service.base);
+    let answer = service.client.get(address).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    let outcome: Value = answer.json().await.unwrap();
+    assert_eq!(outcome["resourceType"], "OperationOutcome");
 }
 
 /// Transactions, too, go out with the token.

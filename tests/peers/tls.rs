@@ -6,7 +6,7 @@ use std::{
 };
 
 use marrowflag::{
-    fhir_server::{Connection, FhirServer, Limits, SetupError, TlsFiles, Token},
+    fhir_server::{Connection, FhirServer, Limits, SetupError, Smart, TlsFiles, Token},
     store::delivery::{Hold, Next, Outcome},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -19,8 +19,10 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
+    authority::Authority,
     deliveries::{NOW, flag, leased, limits, next, send},
     misbehaving::{Fault, Misbehaving, On, PUT_ID},
+    smart::registration,
 };
 
 /// An authority, and what it is called in files.
@@ -250,6 +252,31 @@ async fn a_renewed_certificate_needs_no_restart() {
         "looked at once a minute"
     );
     assert_eq!(sent(120).await, Outcome::Delivered);
+}
+
+/// The authorization server is asked as the FHIR server is: by our certificate, believing the same.
+#[tokio::test]
+async fn a_token_is_asked_for_by_the_same_certificates() {
+    let secured = Secured::start().await;
+    let hospital = Authorities::new();
+    let localhost = secured.authorities.certify("localhost");
+    secured.serve(serving(&localhost, Some(&hospital)));
+    let path = secured.directory.path();
+    registration(path, &[("e", "ES384")], "");
+    let files = TlsFiles {
+        identity: Some(hospital.certify("marrowflag.hospital.example").write(path)),
+        authorities: Some(secured.authorities.write(path)),
+    };
+    let connection = Arc::new(Connection::new(limits(), files).unwrap());
+    let base = &secured.hostile.base;
+    let shared = Arc::clone(&connection);
+    let smart = Smart::load(&path.join("smart.toml"), base, false, shared, rand::random).unwrap();
+    let authority = Authority::at(base, smart.public_keys(NOW).await);
+    secured.hostile.truth().authority = Some(authority);
+    let token = Token::Smart(Arc::new(smart));
+    let target = FhirServer::over(connection, base, token).unwrap();
+    assert_eq!(sent(&target).await, Outcome::Delivered);
+    assert_eq!(secured.hostile.truth().asked(On::Token), 1);
 }
 
 #[test]

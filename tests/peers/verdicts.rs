@@ -609,7 +609,7 @@ async fn a_humans_edit_between_read_and_write_is_kept() {
         let hostile = Misbehaving::start(promise).await;
         let target = server(&hostile.base);
         let sent = send(&target, &leased("1", four("1", "a", "active", "low"))).await;
-        hostile.script(On::Read, [Fault::ThenClosed(FLAG)]);
+        hostile.script(On::Read, [Fault::ThenClosed(FLAG.to_owned())]);
         let items = four("1", "b", "active", "lower").into_iter().take(3);
         let items = items.map(|item| known(item, &sent.items)).collect();
         let sent = send(&target, &leased("1", items)).await;

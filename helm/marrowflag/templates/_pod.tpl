@@ -99,6 +99,11 @@ spec:
           mountPath: /etc/marrowflag/clients
           readOnly: true
         {{- end }}
+        {{- if .Values.fhirServer.smart.existingSecret }}
+        - name: smart
+          mountPath: /etc/marrowflag/smart
+          readOnly: true
+        {{- end }}
         {{- with .Values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -120,6 +125,12 @@ spec:
     {{- end }}
     {{- with .Values.clients.existingSecret }}
     - name: clients
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
+    {{- with .Values.fhirServer.smart.existingSecret }}
+    - name: smart
       secret:
         secretName: {{ . }}
         defaultMode: 0440
@@ -186,6 +197,22 @@ spec:
 - name: MARROWFLAG_FHIR_SERVER_TOKEN_FILE
   value: /etc/marrowflag/files/fhir-server-token
 {{- end }}
+{{- with .Values.fhirServer }}
+{{- if .smart.existingSecret }}
+- name: MARROWFLAG_FHIR_SERVER_SMART
+  value: /etc/marrowflag/smart/{{ .smart.key }}
+{{- end }}
+{{- if .clientCertificate.existingSecret }}
+- name: MARROWFLAG_FHIR_SERVER_CLIENT_CERT
+  value: /etc/marrowflag/files/fhir-server-client.crt
+- name: MARROWFLAG_FHIR_SERVER_CLIENT_KEY
+  value: /etc/marrowflag/files/fhir-server-client.key
+{{- end }}
+{{- if .ca.existingConfigMap }}
+- name: MARROWFLAG_FHIR_SERVER_CA
+  value: /etc/marrowflag/files/fhir-server-ca.crt
+{{- end }}
+{{- end }}
 {{- if .Values.codeMap.existingConfigMap }}
 - name: MARROWFLAG_CODE_MAP
   value: /etc/marrowflag/files/code-map.json
@@ -219,6 +246,26 @@ spec:
     items:
       - key: {{ .Values.fhirServer.token.key }}
         path: fhir-server-token
+{{- end }}
+{{- with .Values.fhirServer.clientCertificate }}
+{{- if .existingSecret }}
+- secret:
+    name: {{ .existingSecret }}
+    items:
+      - key: {{ .certificate }}
+        path: fhir-server-client.crt
+      - key: {{ .key }}
+        path: fhir-server-client.key
+{{- end }}
+{{- end }}
+{{- with .Values.fhirServer.ca }}
+{{- if .existingConfigMap }}
+- configMap:
+    name: {{ .existingConfigMap }}
+    items:
+      - key: {{ .key }}
+        path: fhir-server-ca.crt
+{{- end }}
 {{- end }}
 {{- if .Values.codeMap.existingConfigMap }}
 - configMap:

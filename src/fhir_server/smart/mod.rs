@@ -40,6 +40,8 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 const DISCOVERY_FRESH: Duration = Duration::hours(24);
 /// How long a failure is everybody's who waited for the same token.
 const FAILURE_FRESH: Duration = Duration::seconds(5);
+/// Longer than a send takes.
+const SEND: Duration = Duration::minutes(5);
 /// Life of a token whose answer does not say, and the longest that is believed.
 const SAID_NOTHING: i64 = 300;
 const LONGEST: i64 = 24 * 3600;
@@ -178,9 +180,9 @@ impl Smart {
     ) -> Result<HeaderValue, Outcome> {
         let mut state = self.state.lock().await;
         // A clock that was set back makes a token look as if it came from the future: it is not
-        // trusted then.
+        // trusted then. One that came while this send was under way is.
         let held = state.held.as_ref().filter(|held| {
-            held.since <= now && now < held.renew_at && refused != Some(&held.header)
+            held.since - now < SEND && now < held.renew_at && refused != Some(&held.header)
         });
         if let Some(held) = held {
             return Ok(held.header.clone());
