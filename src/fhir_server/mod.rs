@@ -23,7 +23,7 @@ use time::{Duration, OffsetDateTime};
 
 pub use self::{
     capability::{Capability, Strategy},
-    wire::{Limits, Token},
+    wire::{Answer, Limits, Token, Transport},
 };
 use crate::store::{
     delivery::Outcome,
@@ -48,8 +48,7 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct FhirServer {
     base: Url,
-    client: reqwest::Client,
-    limits: Limits,
+    transport: Arc<dyn Transport>,
     token: Token,
     capability: Mutex<Option<(OffsetDateTime, Arc<Capability>)>>,
     /// What it refused although its CapabilityStatement promises it.
@@ -96,11 +95,19 @@ impl Sent {
 impl FhirServer {
     /// A server at `base`: http or https, without user, query and fragment.
     pub fn new(base: &str, token: Token, limits: Limits) -> Result<Self, SetupError> {
-        let base = checked(base)?;
+        let network = wire::Network::new(limits).map_err(SetupError::Client)?;
+        Self::over(Arc::new(network), base, token)
+    }
+
+    /// The same, reached in another way than over the network.
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        base: &str,
+        token: Token,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            base,
-            client: wire::client(&limits).map_err(SetupError::Client)?,
-            limits,
+            base: checked(base)?,
+            transport,
             token,
             capability: Mutex::default(),
             refused: Mutex::default(),

@@ -646,8 +646,7 @@ impl Sending<'_> {
             plain_media_type: self.server.plain_media_type.load(Ordering::Relaxed),
         };
         let server = self.server;
-        let reply =
-            wire::exchange(&server.client, &server.limits, call, &envelope, self.now).await?;
+        let reply = wire::exchange(&*server.transport, call, &envelope, self.now).await?;
         self.last = Some(reply.clone());
         Ok(reply)
     }

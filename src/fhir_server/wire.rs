@@ -1,9 +1,10 @@
 //! One HTTP call: what leaves, what may come back, and how a failed call is told apart.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use reqwest::{
-    Method, StatusCode, Url,
+    Method, Request, StatusCode, Url,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
@@ -157,6 +158,63 @@ impl Reply {
     }
 }
 
+/// Carries a request to a FHIR server and the whole answer back.
+///
+/// The network is one; a simulation brings another, so that what is sent and what is made of the
+/// answers is the same code there.
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Sends and reads the answer to its end. `Err` carries how the call failed.
+    fn exchange(&self, request: Request) -> BoxFuture<'_, Result<Answer, Outcome>>;
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub bytes: Vec<u8>,
+}
+
+/// The real network.
+#[derive(Debug)]
+pub(super) struct Network {
+    client: reqwest::Client,
+    limits: Limits,
+}
+
+impl Network {
+    pub(super) fn new(limits: Limits) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            client: client(&limits)?,
+            limits,
+        })
+    }
+}
+
+impl Transport for Network {
+    fn exchange(&self, request: Request) -> BoxFuture<'_, Result<Answer, Outcome>> {
+        Box::pin(async move {
+            let sent = self.client.execute(request).await;
+            let mut answer = sent.map_err(|error| failed(&error))?;
+            let mut bytes = Vec::new();
+            while let Some(chunk) = answer.chunk().await.map_err(|_| Outcome::Unknown)? {
+                if bytes.len().saturating_add(chunk.len()) > self.limits.response {
+                    return Err(Outcome::Unknown);
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(Answer {
+                status: answer.status(),
+                headers: std::mem::take(answer.headers_mut()),
+                bytes,
+            })
+        })
+    }
+}
+
 /// The client for one target. No redirects (a token must not follow one), no retries of its own
 /// (retrying is done in one place), no proxy from the environment, no compressed answers.
 pub(super) fn client(limits: &Limits) -> Result<reqwest::Client, reqwest::Error> {
@@ -172,40 +230,31 @@ pub(super) fn client(limits: &Limits) -> Result<reqwest::Client, reqwest::Error>
         .build()
 }
 
-/// Sends and reads the answer to its end. `Err` carries how the call failed.
+/// One call. `Err` carries how it failed.
 pub(super) async fn exchange(
-    client: &reqwest::Client,
-    limits: &Limits,
+    transport: &dyn Transport,
     call: Call<'_>,
     envelope: &Envelope<'_>,
     now: OffsetDateTime,
 ) -> Result<Reply, Outcome> {
     let headers = headers(&call, envelope);
-    let mut request = client.request(call.method, call.url).headers(headers);
-    if let Some(body) = call.body {
-        request = request.body(body.to_string());
-    }
-    let mut answer = request.send().await.map_err(|error| failed(&error))?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|_| Outcome::Unknown)? {
-        if bytes.len().saturating_add(chunk.len()) > limits.response {
-            return Err(Outcome::Unknown);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
+    let mut request = Request::new(call.method, call.url);
+    *request.headers_mut() = headers;
+    *request.body_mut() = call.body.map(|body| body.to_string().into());
+    let answer = transport.exchange(request).await?;
     let text = |name| {
         answer
-            .headers()
+            .headers
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
             .map(str::to_owned)
     };
     Ok(Reply {
-        status: answer.status(),
+        status: answer.status,
         etag: text(header::ETAG),
         location: text(header::LOCATION),
-        retry_after: retry_after(answer.headers(), now),
-        bytes,
+        retry_after: retry_after(&answer.headers, now),
+        bytes: answer.bytes,
     })
 }
 
