@@ -2,10 +2,10 @@
 //! came of it; a breaker and holds keep it away from a target that does not work.
 
 mod breaker;
+pub mod control;
 mod guard;
 
 use std::{
-    collections::HashMap,
     future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
@@ -17,16 +17,13 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    breaker::{Admission, Breaker},
-    guard::Guard,
-};
+use self::control::{Conclusion, Control, Ended};
 use crate::{
     fhir_server::{FhirServer, Sent},
     store::{
         Store, StoreError,
-        delivery::{self, Attempt, Hold, Next, Outcome},
-        lease::{AttemptRecord, Leased, PatientId, Settlement, TargetId},
+        delivery::{Hold, Outcome},
+        lease::{Leased, Settlement, TargetId},
         reading::DeliveryFilter,
     },
 };
@@ -39,8 +36,6 @@ const POLL: Duration = Duration::from_millis(500);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How often a settlement is tried: for a minute.
 const SETTLE_TRIES: u32 = 60;
-/// 403 for one patient is that patient's when another's write succeeded within this time.
-const OTHERS_PASS: time::Duration = time::Duration::minutes(10);
 
 /// The side of the store that the courier works with.
 pub trait Outbox: Send + Sync + 'static {
@@ -174,26 +169,12 @@ pub struct Courier<O> {
 struct Line {
     target: TargetId,
     server: FhirServer,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    breaker: Breaker,
-    guard: Guard,
-    hold: Option<Hold>,
-    /// While held: no probe before.
-    probe_at: Duration,
-    in_flight: usize,
-    /// When its target could be reached again after it could not.
-    reachable_since: Option<OffsetDateTime>,
-    /// When a write last succeeded, and for whom.
-    last_success: HashMap<PatientId, OffsetDateTime>,
+    control: Mutex<Control>,
 }
 
 impl Line {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn control(&self) -> std::sync::MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,7 +191,7 @@ impl<O: Outbox> Courier<O> {
             .map(|(target, server)| Line {
                 target,
                 server,
-                state: Mutex::default(),
+                control: Mutex::default(),
             })
             .collect();
         Arc::new(Self {
@@ -227,13 +208,13 @@ impl<O: Outbox> Courier<O> {
         self.lines
             .iter()
             .map(|line| {
-                let state = line.state();
+                let control = line.control();
                 TargetStatus {
                     target: line.target,
-                    open: state.breaker.is_open(),
-                    hold: state.hold,
+                    open: control.is_open(),
+                    hold: control.hold(),
                     unwritable: line.server.unwritable(&KINDS),
-                    in_flight: state.in_flight,
+                    in_flight: control.in_flight(),
                 }
             })
             .collect()
@@ -290,38 +271,18 @@ impl<O: Outbox> Courier<O> {
             return Ok(());
         };
         let hold = self.outbox.hold(line.target).await?;
-        let limit = self.admitted(line, hold, now);
+        let monotonic = (self.surroundings.monotonic)();
+        let limit = line.control().admits(hold, now, monotonic);
         if limit == 0 {
             return Ok(());
         }
         let leased = self.outbox.lease(line.target, now, limit).await?;
-        line.state().in_flight += leased.len();
+        line.control().started(leased.len());
         for leased in leased {
             let courier = Arc::clone(self);
             sends.spawn(async move { courier.deliver(index, leased).await });
         }
         Ok(())
-    }
-
-    /// How many more deliveries may go to a target.
-    fn admitted(&self, line: &Line, hold: Option<Hold>, now: OffsetDateTime) -> usize {
-        let monotonic = (self.surroundings.monotonic)();
-        let mut state = line.state();
-        if state.hold.is_some() && hold.is_none() {
-            // An operator ended it.
-            state.reachable_since = Some(now);
-            state.guard = Guard::default();
-        }
-        state.hold = hold;
-        if hold.is_some() {
-            let due = state.in_flight == 0 && monotonic >= state.probe_at;
-            return usize::from(due);
-        }
-        match state.breaker.admits(monotonic) {
-            Admission::Slots(slots) => slots.saturating_sub(state.in_flight),
-            Admission::Probe if state.in_flight == 0 => 1,
-            Admission::Probe | Admission::Nothing => 0,
-        }
     }
 
     /// Sends one delivery and settles it; `false`: it could not be settled.
@@ -338,8 +299,17 @@ impl<O: Outbox> Courier<O> {
         let sent = sent.unwrap_or_else(|_| Sent::nothing(Outcome::Unforeseen));
         let took = (self.surroundings.monotonic)().saturating_sub(began);
         let ended_at = started_at + took;
-        let (settlement, unpark, ends_hold) =
-            self.conclude(line, &leased, sent, started_at, ended_at);
+        let ended = Ended {
+            started_at,
+            ended_at,
+            monotonic: (self.surroundings.monotonic)(),
+            jitter: (self.surroundings.jitter)(),
+        };
+        let Conclusion {
+            settlement,
+            unpark,
+            ends_hold,
+        } = line.control().conclude(&leased, sent, &ended);
         let class = settlement.attempt.class;
         tracing::info!(
             delivery = leased.delivery,
@@ -386,130 +356,5 @@ impl<O: Outbox> Courier<O> {
             }
             tokio::time::sleep(STORE_PAUSE).await;
         }
-    }
-
-    /// What follows from a send: the settlement, deliveries to take out of parking, and whether a
-    /// hold ends.
-    fn conclude(
-        &self,
-        line: &Line,
-        leased: &Leased,
-        sent: Sent,
-        started_at: OffsetDateTime,
-        ended_at: OffsetDateTime,
-    ) -> (Settlement, Vec<i64>, bool) {
-        let monotonic = (self.surroundings.monotonic)();
-        let jitter = (self.surroundings.jitter)();
-        let mut state = line.state();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        let outcome = match sent.outcome {
-            Outcome::Forbidden { .. } => Outcome::Forbidden {
-                others_pass: state.others_pass(leased.patient, ended_at),
-            },
-            other => other,
-        };
-        let reachable = state.reachable(leased, ended_at);
-        let attempt = Attempt {
-            number: leased.attempt.saturating_add(1),
-            earlier: &leased.earlier,
-            reachable,
-        };
-        let mut next = delivery::next_step(&attempt, &outcome, ended_at, jitter);
-        let mut unpark = Vec::new();
-        if state.hold == Some(Hold::MassPark) && guard::counts(&next) {
-            next = Next::held(Hold::MassPark, ended_at);
-        } else if let Some(others) = state.guard.note(leased, &outcome, &next, monotonic) {
-            tracing::error!(
-                target_id = line.target.0,
-                class = outcome.class().as_str(),
-                "many deliveries are refused: the target is held, they go back"
-            );
-            next = Next::held(Hold::MassPark, ended_at);
-            unpark = others;
-        }
-        let was_open = state.breaker.is_open();
-        state.breaker.note(&outcome, monotonic, jitter);
-        let is_open = state.breaker.is_open();
-        if was_open != is_open {
-            tracing::warn!(
-                target_id = line.target.0,
-                open = is_open,
-                "breaker of a target"
-            );
-        }
-        let ends_hold = state.note_hold(&outcome, &next, ended_at, monotonic);
-        if ends_hold || (was_open && !is_open) {
-            state.reachable_since = Some(ended_at);
-        }
-        if outcome == Outcome::Delivered {
-            state.remember_success(leased.patient, ended_at);
-        }
-        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let settlement = Settlement {
-            next,
-            attempt: AttemptRecord {
-                started_at,
-                ended_at,
-                class: outcome.class(),
-                http_status: sent.http_status,
-                outcome_code: sent.outcome_code,
-                retry_after_ms: sent.retry_after.map(millis),
-                reply: sent.reply,
-            },
-            items_done: sent.items,
-            reachable_ms: millis(reachable),
-        };
-        (settlement, unpark, ends_hold)
-    }
-}
-
-impl State {
-    /// Whether another patient's write succeeded lately.
-    fn others_pass(&self, patient: PatientId, now: OffsetDateTime) -> bool {
-        self.last_success
-            .iter()
-            .any(|(other, at)| *other != patient && (now - *at).abs() < OTHERS_PASS)
-    }
-
-    /// Two patients are enough to know whether another one passes.
-    fn remember_success(&mut self, patient: PatientId, now: OffsetDateTime) {
-        self.last_success.insert(patient, now);
-        while self.last_success.len() > 2 {
-            let oldest = self.last_success.iter().min_by_key(|(_, at)| **at);
-            match oldest.map(|(patient, _)| *patient) {
-                Some(oldest) => self.last_success.remove(&oldest),
-                None => return,
-            };
-        }
-    }
-
-    /// The age of a delivery that counts: what it had, and the time it waited for this attempt while
-    /// the target could be reached.
-    fn reachable(&self, leased: &Leased, now: OffsetDateTime) -> Duration {
-        let before = Duration::from_millis(u64::try_from(leased.reachable_ms).unwrap_or(0));
-        if self.hold.is_some() || self.breaker.is_open() {
-            return before;
-        }
-        let since = self.reachable_since.map_or(leased.waiting_since, |since| {
-            since.max(leased.waiting_since)
-        });
-        before + Duration::try_from(now - since).unwrap_or(Duration::ZERO)
-    }
-
-    /// Takes an outcome into the hold; whether the hold ends.
-    fn note_hold(
-        &mut self,
-        outcome: &Outcome,
-        next: &Next,
-        now: OffsetDateTime,
-        monotonic: Duration,
-    ) -> bool {
-        if let Next::Held { hold, at, .. } = next {
-            self.hold = Some(*hold);
-            self.probe_at = monotonic + Duration::try_from(*at - now).unwrap_or_default();
-            return false;
-        }
-        self.probe_at = monotonic + delivery::PROBE;
-        *outcome == Outcome::Delivered && self.hold.take().is_some()
     }
 }

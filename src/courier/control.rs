@@ -1,0 +1,229 @@
+//! What is decided about one target: how many deliveries may go to it now, and what follows when
+//! one comes back. No clock, no chance, no I/O: the courier's loop brings them, and so does the
+//! simulation.
+
+use std::{collections::HashMap, time::Duration};
+
+use time::OffsetDateTime;
+
+use super::{
+    breaker::{Admission, Breaker},
+    guard::{self, Guard},
+};
+use crate::{
+    fhir_server::Sent,
+    store::{
+        delivery::{self, Attempt, Hold, Next, Outcome},
+        lease::{AttemptRecord, Leased, PatientId, Settlement},
+    },
+};
+
+/// 403 for one patient is that patient's when another's write succeeded within this time.
+const OTHERS_PASS: time::Duration = time::Duration::minutes(10);
+
+/// What one replica knows of one target.
+#[derive(Debug, Default)]
+pub struct Control {
+    breaker: Breaker,
+    guard: Guard,
+    hold: Option<Hold>,
+    /// While held: no probe before.
+    probe_at: Duration,
+    in_flight: usize,
+    /// When its target could be reached again after it could not.
+    reachable_since: Option<OffsetDateTime>,
+    /// When a write last succeeded, and for whom.
+    last_success: HashMap<PatientId, OffsetDateTime>,
+}
+
+/// When a send ended, and with what luck.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// The time of day when it began.
+    pub started_at: OffsetDateTime,
+    /// The time of day when it ended.
+    pub ended_at: OffsetDateTime,
+    /// The same since some start that never goes back.
+    pub monotonic: Duration,
+    /// Uniform in `0.0..1.0`.
+    pub jitter: f64,
+}
+
+/// What follows from a send.
+#[derive(Debug, Clone)]
+pub struct Conclusion {
+    /// To be settled.
+    pub settlement: Settlement,
+    /// Deliveries to take out of parking.
+    pub unpark: Vec<i64>,
+    /// The hold of the target ends.
+    pub ends_hold: bool,
+}
+
+impl Control {
+    /// Whether the target is taken to be down.
+    pub fn is_open(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// The hold that lay on it when it was last looked at.
+    pub fn hold(&self) -> Option<Hold> {
+        self.hold
+    }
+
+    /// Deliveries on their way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// How many more deliveries may go to the target, on which `hold` lies.
+    pub fn admits(
+        &mut self,
+        hold: Option<Hold>,
+        now: OffsetDateTime,
+        monotonic: Duration,
+    ) -> usize {
+        if self.hold.is_some() && hold.is_none() {
+            // An operator ended it.
+            self.reachable_since = Some(now);
+            self.guard = Guard::default();
+        }
+        self.hold = hold;
+        if hold.is_some() {
+            let due = self.in_flight == 0 && monotonic >= self.probe_at;
+            return usize::from(due);
+        }
+        match self.breaker.admits(monotonic) {
+            Admission::Slots(slots) => slots.saturating_sub(self.in_flight),
+            Admission::Probe if self.in_flight == 0 => 1,
+            Admission::Probe | Admission::Nothing => 0,
+        }
+    }
+
+    /// So many deliveries are on their way from now on; each comes back to [`Self::conclude`].
+    pub fn started(&mut self, deliveries: usize) {
+        self.in_flight += deliveries;
+    }
+
+    /// What follows from a send that ended.
+    pub fn conclude(&mut self, leased: &Leased, sent: Sent, ended: &Ended) -> Conclusion {
+        let Ended {
+            started_at,
+            ended_at,
+            monotonic,
+            jitter,
+        } = *ended;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let outcome = match sent.outcome {
+            Outcome::Forbidden { .. } => Outcome::Forbidden {
+                others_pass: self.others_pass(leased.patient, ended_at),
+            },
+            other => other,
+        };
+        let reachable = self.reachable(leased, ended_at);
+        let attempt = Attempt {
+            number: leased.attempt.saturating_add(1),
+            earlier: &leased.earlier,
+            reachable,
+        };
+        let mut next = delivery::next_step(&attempt, &outcome, ended_at, jitter);
+        let mut unpark = Vec::new();
+        if self.hold == Some(Hold::MassPark) && guard::counts(&next) {
+            next = Next::held(Hold::MassPark, ended_at);
+        } else if let Some(others) = self.guard.note(leased, &outcome, &next, monotonic) {
+            tracing::error!(
+                target_id = leased.target.0,
+                class = outcome.class().as_str(),
+                "many deliveries are refused: the target is held, they go back"
+            );
+            next = Next::held(Hold::MassPark, ended_at);
+            unpark = others;
+        }
+        let was_open = self.breaker.is_open();
+        self.breaker.note(&outcome, monotonic, jitter);
+        let is_open = self.breaker.is_open();
+        if was_open != is_open {
+            tracing::warn!(
+                target_id = leased.target.0,
+                open = is_open,
+                "breaker of a target"
+            );
+        }
+        let ends_hold = self.note_hold(&outcome, &next, ended_at, monotonic);
+        if ends_hold || (was_open && !is_open) {
+            self.reachable_since = Some(ended_at);
+        }
+        if outcome == Outcome::Delivered {
+            self.remember_success(leased.patient, ended_at);
+        }
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let settlement = Settlement {
+            next,
+            attempt: AttemptRecord {
+                started_at,
+                ended_at,
+                class: outcome.class(),
+                http_status: sent.http_status,
+                outcome_code: sent.outcome_code,
+                retry_after_ms: sent.retry_after.map(millis),
+                reply: sent.reply,
+            },
+            items_done: sent.items,
+            reachable_ms: millis(reachable),
+        };
+        Conclusion {
+            settlement,
+            unpark,
+            ends_hold,
+        }
+    }
+
+    /// Whether another patient's write succeeded lately.
+    fn others_pass(&self, patient: PatientId, now: OffsetDateTime) -> bool {
+        self.last_success
+            .iter()
+            .any(|(other, at)| *other != patient && (now - *at).abs() < OTHERS_PASS)
+    }
+
+    /// Two patients are enough to know whether another one passes.
+    fn remember_success(&mut self, patient: PatientId, now: OffsetDateTime) {
+        self.last_success.insert(patient, now);
+        while self.last_success.len() > 2 {
+            let oldest = self.last_success.iter().min_by_key(|(_, at)| **at);
+            match oldest.map(|(patient, _)| *patient) {
+                Some(oldest) => self.last_success.remove(&oldest),
+                None => return,
+            };
+        }
+    }
+
+    /// The age of a delivery that counts: what it had, and the time it waited for this attempt while
+    /// the target could be reached.
+    fn reachable(&self, leased: &Leased, now: OffsetDateTime) -> Duration {
+        let before = Duration::from_millis(u64::try_from(leased.reachable_ms).unwrap_or(0));
+        if self.hold.is_some() || self.breaker.is_open() {
+            return before;
+        }
+        let since = self.reachable_since.map_or(leased.waiting_since, |since| {
+            since.max(leased.waiting_since)
+        });
+        before + Duration::try_from(now - since).unwrap_or(Duration::ZERO)
+    }
+
+    /// Takes an outcome into the hold; whether the hold ends.
+    fn note_hold(
+        &mut self,
+        outcome: &Outcome,
+        next: &Next,
+        now: OffsetDateTime,
+        monotonic: Duration,
+    ) -> bool {
+        if let Next::Held { hold, at, .. } = next {
+            self.hold = Some(*hold);
+            self.probe_at = monotonic + Duration::try_from(*at - now).unwrap_or_default();
+            return false;
+        }
+        self.probe_at = monotonic + delivery::PROBE;
+        *outcome == Outcome::Delivered && self.hold.take().is_some()
+    }
+}
