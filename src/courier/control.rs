@@ -21,6 +21,9 @@ use crate::{
 /// 403 for one patient is that patient's when another's write succeeded within this time.
 const OTHERS_PASS: time::Duration = time::Duration::minutes(10);
 
+/// The clock was set when it went on by so much more or less than time did.
+const SET: time::Duration = time::Duration::minutes(1);
+
 /// What one replica knows of one target.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -30,8 +33,10 @@ pub struct Control {
     /// While held: no probe before.
     probe_at: Duration,
     in_flight: usize,
-    /// When its target could be reached again after it could not.
+    /// When its target could be reached again after it could not, or the clock was set.
     reachable_since: Option<OffsetDateTime>,
+    /// The two times, when they were last compared.
+    clocks: Option<(OffsetDateTime, Duration)>,
     /// When a write last succeeded, and for whom.
     last_success: HashMap<PatientId, OffsetDateTime>,
 }
@@ -83,6 +88,7 @@ impl Control {
         now: OffsetDateTime,
         monotonic: Duration,
     ) -> usize {
+        self.watch_clock(now, monotonic);
         if self.hold.is_some() && hold.is_none() {
             // An operator ended it.
             self.reachable_since = Some(now);
@@ -114,6 +120,7 @@ impl Control {
             jitter,
         } = *ended;
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.watch_clock(ended_at, monotonic);
         let outcome = match sent.outcome {
             Outcome::Forbidden { .. } => Outcome::Forbidden {
                 others_pass: self.others_pass(leased.patient, ended_at),
@@ -178,6 +185,21 @@ impl Control {
         }
     }
 
+    /// The age of a delivery must not come from setting the clock: it is counted from there again.
+    fn watch_clock(&mut self, now: OffsetDateTime, monotonic: Duration) {
+        let set = match self.clocks.replace((now, monotonic)) {
+            // Nobody tried anything before this process did.
+            None => true,
+            Some((then, since)) => {
+                let passed = time::Duration::try_from(monotonic.saturating_sub(since));
+                passed.is_ok_and(|passed| (now - then - passed).abs() > SET)
+            }
+        };
+        if set {
+            self.reachable_since = Some(now);
+        }
+    }
+
     /// Whether another patient's write succeeded lately.
     fn others_pass(&self, patient: PatientId, now: OffsetDateTime) -> bool {
         self.last_success
@@ -225,5 +247,84 @@ impl Control {
         }
         self.probe_at = monotonic + delivery::PROBE;
         *outcome == Outcome::Delivered && self.hold.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::{
+        clinical::assessment::Urgency,
+        store::{delivery::First, lease::TargetId},
+    };
+
+    const NOON: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn leased(waiting_since: OffsetDateTime) -> Leased {
+        Leased {
+            target: TargetId(1),
+            patient: PatientId(1),
+            fence: 1,
+            delivery: 1,
+            attempt: 1,
+            earlier: Vec::new(),
+            verify_first: false,
+            first: First::Nothing,
+            urgency: Urgency::U2,
+            patient_identifiers: Vec::new(),
+            patient_references: Vec::new(),
+            items: Vec::new(),
+            remote_ids: Vec::new(),
+            waiting_since,
+            reachable_ms: 0,
+            correlation_id: String::new(),
+        }
+    }
+
+    /// A delivery that waits since noon fails after so much time, when the clock shows `now`.
+    fn fails(control: &mut Control, after: Duration, now: OffsetDateTime) -> Conclusion {
+        control.admits(None, now, after);
+        control.started(1);
+        let ended = Ended {
+            started_at: now,
+            ended_at: now,
+            monotonic: after,
+            jitter: 1.0,
+        };
+        let sent = Sent::nothing(Outcome::Throttled { retry_after: None });
+        control.conclude(&leased(NOON), sent, &ended)
+    }
+
+    #[test]
+    fn a_delivery_ages_with_time_and_not_with_the_clock() {
+        let mut control = Control::default();
+        control.admits(None, NOON, Duration::ZERO);
+        let aged = fails(&mut control, HOUR, NOON + HOUR);
+        assert_eq!(aged.settlement.reachable_ms, 3_600_000);
+        // The clock is set a year ahead.
+        let year = Duration::from_hours(365 * 24);
+        let after = fails(&mut control, 2 * HOUR, NOON + 2 * HOUR + year);
+        assert!(matches!(after.settlement.next, Next::Later { .. }));
+        assert_eq!(after.settlement.reachable_ms, 0);
+        // And goes on from there.
+        let later = fails(&mut control, 3 * HOUR, NOON + 3 * HOUR + year);
+        assert_eq!(later.settlement.reachable_ms, 3_600_000);
+        let mut day = Control::default();
+        for hour in 0..72 {
+            day.admits(None, NOON + hour * HOUR, hour * HOUR);
+        }
+        let old = fails(&mut day, 72 * HOUR, NOON + 72 * HOUR);
+        assert_eq!(old.settlement.next, Next::Parked(delivery::Why::Expired));
+    }
+
+    #[test]
+    fn time_before_this_process_began_is_not_counted() {
+        let mut control = Control::default();
+        let late = NOON + 100 * 24 * HOUR;
+        let first = fails(&mut control, Duration::ZERO, late);
+        assert_eq!(first.settlement.reachable_ms, 0);
     }
 }
