@@ -56,7 +56,11 @@ pub(super) fn judge(found: &Found, item: &Item, wanted: &Value) -> Standing {
             let untouched = match &item.written_hash {
                 // Nothing is remembered of it: an older revision of ours.
                 None => true,
-                Some(written) => unedited(written, &there) || same_version(found, item),
+                Some(written) => {
+                    unedited(written, &there)
+                        || same_version(found, item)
+                        || is_unconfirmed(found, item, &there)
+                }
             };
             if untouched || item.outranks_human {
                 Standing::Outdated
@@ -71,6 +75,16 @@ fn human(resource: &Value) -> Fate {
     Fate::HumanEdited {
         inactive: resource.get("status").and_then(Value::as_str) == Some("inactive"),
     }
+}
+
+/// Whether it is a revision of ours that was replaced before anybody knew that it had arrived. A
+/// human who edits it leaves its tag and changes what it shows.
+fn is_unconfirmed(found: &Found, item: &Item, there: &str) -> bool {
+    let tag = content_hash(&found.resource);
+    item.unconfirmed.iter().any(|ours| {
+        tag.is_none_or(|tag| tag == ours.content_hash)
+            && unedited(&fingerprint(item, &ours.body), there)
+    })
 }
 
 fn same_version(found: &Found, item: &Item) -> bool {
@@ -200,6 +214,7 @@ pub(super) fn carries(resource: &Value, identifier: &(String, String)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::lease::Unconfirmed;
 
     fn flag(hash: &str, status: &str, text: &str) -> Value {
         json!({
@@ -230,6 +245,7 @@ mod tests {
             etag: None,
             written_hash: None,
             outranks_human: false,
+            unconfirmed: Vec::new(),
         }
     }
 
@@ -289,6 +305,27 @@ mod tests {
         let mut category = flag("a", "active", "one");
         category["category"] = json!([]);
         assert_eq!(second(category, "W/\"2\"", false), EDITED);
+    }
+
+    /// Its answer was lost, and the next revision came before anybody looked.
+    #[test]
+    fn a_revision_that_arrived_unknown_to_us_is_no_humans_edit() {
+        let first = item(flag("a", "active", "one"));
+        let lost = flag("x", "active", "between");
+        let wanted = flag("b", "active", "two");
+        let item = Item {
+            etag: Some("W/\"1\"".to_owned()),
+            written_hash: Some(fingerprint(&first, &first.body)),
+            unconfirmed: vec![Unconfirmed {
+                content_hash: "x".to_owned(),
+                body: lost.clone(),
+            }],
+            ..item(wanted.clone())
+        };
+        let judged = |there| judge(&found(there, "W/\"2\""), &item, &wanted);
+        assert_eq!(judged(lost), Standing::Outdated);
+        assert_eq!(judged(flag("x", "inactive", "between")), CLOSED);
+        assert_eq!(judged(flag("a", "inactive", "between")), CLOSED);
     }
 
     #[test]

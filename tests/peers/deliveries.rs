@@ -68,6 +68,7 @@ fn item(ordinal: u32, kind: &str, id: &str, hash: &str, body: Value) -> Item {
         etag: None,
         written_hash: None,
         outranks_human: false,
+        unconfirmed: Vec::new(),
     }
 }
 

@@ -21,7 +21,8 @@ use crate::{
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
         lease::{
-            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
+            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId,
+            Unconfirmed, Written,
         },
         reading::{
             DeliveryAttempt, DeliveryDetail, DeliveryFilter, DeliveryItem, DeliverySummary,
@@ -34,6 +35,8 @@ use crate::{
 const RECHECKS: i64 = 100;
 /// Classes of earlier attempts that go with a lease.
 const EARLIER: i64 = 32;
+/// Revisions of a Flag that may stand on a target unknown to us.
+const UNCONFIRMED: i64 = 16;
 /// Deliveries in one answer, or changed by one command.
 const PAGE: usize = 1_000;
 /// 9999-12-31: for as long as the finding lives.
@@ -226,7 +229,10 @@ async fn fill(
                 .ok_or(StoreError::Unreadable("delivery_attempt.class"))
         })
         .collect::<Result<_>>()?;
-    let items = items(connection, target, delivery.id).await?;
+    let mut items = items(connection, target, delivery.id).await?;
+    for item in items.iter_mut().filter(|item| item.kind == "Flag") {
+        item.unconfirmed = unconfirmed(connection, target, item).await?;
+    }
     Ok(Leased {
         target,
         patient,
@@ -284,7 +290,43 @@ fn item(row: &Row) -> Result<Item> {
         etag: column(row, 10)?,
         written_hash: column(row, 11)?,
         outranks_human: column(row, 5)?,
+        unconfirmed: Vec::new(),
     })
+}
+
+/// Our revisions since the one that is known there.
+async fn unconfirmed(
+    connection: &Connection,
+    target: TargetId,
+    item: &Item,
+) -> Tried<Vec<Unconfirmed>> {
+    const SELECT: &str = "SELECT resource.content_hash, resource.body FROM resource \
+         JOIN remote_resource AS remote ON remote.target_id = $1 \
+         AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
+         WHERE resource.fhir_type = $2 AND resource.fhir_id = $3 AND resource.version < $4 \
+         AND resource.version > remote.written_revision \
+         ORDER BY resource.version DESC LIMIT $5";
+    let rows = connection
+        .all(
+            SELECT,
+            &[
+                &target.0,
+                &item.kind,
+                &item.id,
+                &item.revision,
+                &UNCONFIRMED,
+            ],
+        )
+        .await?;
+    let one = |row| {
+        let body = codec::decompress(column(row, 1)?)?;
+        Ok(Unconfirmed {
+            content_hash: column(row, 0)?,
+            body: serde_json::from_slice(&body)
+                .map_err(|_| StoreError::Unreadable("resource.body"))?,
+        })
+    };
+    Ok(rows.iter().map(one).collect::<Result<_>>()?)
 }
 
 /// What the items refer to, where the target calls it otherwise than we do.

@@ -16,7 +16,8 @@ use crate::{
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
         lease::{
-            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
+            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId,
+            Unconfirmed, Written,
         },
         reading::{
             DeliveryAttempt, DeliveryDetail, DeliveryFilter, DeliveryItem, DeliverySummary,
@@ -29,6 +30,8 @@ use crate::{
 const RECHECKS: usize = 100;
 /// Classes of earlier attempts that go with a lease.
 const EARLIER: i64 = 32;
+/// Revisions of a Flag that may stand on a target unknown to us.
+const UNCONFIRMED: i64 = 16;
 /// Deliveries in one answer, or changed by one command.
 const PAGE: usize = 1_000;
 /// 9999-12-31: for as long as the finding lives.
@@ -234,7 +237,10 @@ fn fill(
                 .ok_or(StoreError::Unreadable("delivery_attempt.class"))
         },
     )?;
-    let items = items(connection, target, delivery.id)?;
+    let mut items = items(connection, target, delivery.id)?;
+    for item in items.iter_mut().filter(|item| item.kind == "Flag") {
+        item.unconfirmed = unconfirmed(connection, target, item)?;
+    }
     Ok(Leased {
         target,
         patient,
@@ -292,8 +298,32 @@ fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec
             etag: column(row, 10)?,
             written_hash: column(row, 11)?,
             outranks_human: column(row, 5)?,
+            unconfirmed: Vec::new(),
         })
     })
+}
+
+/// Our revisions since the one that is known there.
+fn unconfirmed(connection: &Connection, target: TargetId, item: &Item) -> Result<Vec<Unconfirmed>> {
+    const SELECT: &str = "SELECT resource.content_hash, resource.body FROM resource \
+         JOIN remote_resource AS remote ON remote.target_id = ?1 \
+         AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
+         WHERE resource.fhir_type = ?2 AND resource.fhir_id = ?3 AND resource.version < ?4 \
+         AND resource.version > remote.written_revision \
+         ORDER BY resource.version DESC LIMIT ?5";
+    all(
+        connection,
+        SELECT,
+        params![target.0, item.kind, item.id, item.revision, UNCONFIRMED],
+        |row| {
+            let body = codec::decompress(&column::<Vec<u8>>(row, 1)?)?;
+            Ok(Unconfirmed {
+                content_hash: column(row, 0)?,
+                body: serde_json::from_slice(&body)
+                    .map_err(|_| StoreError::Unreadable("resource.body"))?,
+            })
+        },
+    )
 }
 
 /// What the items refer to, where the target calls it otherwise than we do.
