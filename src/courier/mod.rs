@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::control::{Conclusion, Control, Ended};
 use crate::{
+    fault::crash_point,
     fhir_server::{FhirServer, Sent},
     store::{
         Store, StoreError,
@@ -277,6 +278,9 @@ impl<O: Outbox> Courier<O> {
             return Ok(());
         }
         let leased = self.outbox.lease(line.target, now, limit).await?;
+        if !leased.is_empty() {
+            crash_point!("courier.leased");
+        }
         line.control().started(leased.len());
         for leased in leased {
             let courier = Arc::clone(self);
@@ -319,7 +323,9 @@ impl<O: Outbox> Courier<O> {
             "delivery tried"
         );
         match self.settle(&leased, settlement).await {
-            Ok(true) => {}
+            Ok(true) => {
+                crash_point!("courier.settled");
+            }
             Ok(false) => {
                 let delivery = leased.delivery;
                 tracing::warn!(delivery, "fenced: the lane has a new owner");

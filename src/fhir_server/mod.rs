@@ -4,6 +4,8 @@
 mod answer;
 mod capability;
 mod copy;
+#[cfg(feature = "fault-injection")]
+mod fault;
 pub mod lookup;
 mod patient;
 mod send;

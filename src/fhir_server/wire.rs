@@ -10,7 +10,7 @@ use reqwest::{
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::store::delivery::Outcome;
+use crate::{fault::crash_point, store::delivery::Outcome};
 
 /// FHIR JSON of release 4.0, in both directions.
 const FHIR_JSON: HeaderValue =
@@ -196,6 +196,8 @@ impl Network {
 
 impl Transport for Network {
     fn exchange(&self, request: Request) -> BoxFuture<'_, Result<Answer, Outcome>> {
+        #[cfg(feature = "fault-injection")]
+        let request = super::fault::in_pieces(request);
         Box::pin(async move {
             let sent = self.client.execute(request).await;
             let mut answer = sent.map_err(|error| failed(&error))?;
@@ -206,6 +208,7 @@ impl Transport for Network {
                 }
                 bytes.extend_from_slice(&chunk);
             }
+            crash_point!("courier.answer_read");
             Ok(Answer {
                 status: answer.status(),
                 headers: std::mem::take(answer.headers_mut()),

@@ -50,6 +50,7 @@ use super::{
     },
     submission::{Accepted, Incoming},
 };
+use crate::fault::crash_point;
 
 /// A store on a PostgreSQL server.
 pub struct Postgres {
@@ -374,7 +375,9 @@ impl Store for Postgres {
                 let work = Arc::clone(&work);
                 Box::pin(async move {
                     let (me, leased, settlement) = &*work;
-                    outbox::settle(connection, me, leased, settlement).await
+                    let settled = outbox::settle(connection, me, leased, settlement).await;
+                    crash_point!("courier.settle_uncommitted");
+                    settled
                 })
             })
             .await;

@@ -17,9 +17,12 @@ use super::{
     rows::{column, execute, failure, first},
     writer::checkpoint,
 };
-use crate::store::{
-    IdentityKey, codec,
-    error::{OpenError, Result, StoreError},
+use crate::{
+    fault::crash_point,
+    store::{
+        IdentityKey, codec,
+        error::{OpenError, Result, StoreError},
+    },
 };
 
 /// `PRAGMA application_id` of our databases: `mrwf`.
@@ -342,6 +345,7 @@ fn migrate(connection: &Connection, options: &Options) -> Opened<()> {
                 }
                 return Err(error);
             }
+            crash_point!("migrate.between_steps");
         }
         Ok(())
     };
