@@ -338,11 +338,14 @@ impl Sending<'_> {
             (None, Some(identifier)) => {
                 let url = self.server.search(&item.kind, identifier);
                 let matches = self.search(url, &item.kind).await?;
-                only(
-                    matches
-                        .into_iter()
-                        .filter(|resource| standing::carries(resource, identifier)),
-                )?
+                let ours = matches
+                    .into_iter()
+                    .filter(|resource| standing::carries(resource, identifier));
+                if item.kind == "Device" {
+                    first(ours)
+                } else {
+                    only(ours)?
+                }
             }
             (None, None) => self.look_for_provenance(item).await?,
         };
@@ -675,6 +678,15 @@ fn found(resource: Value) -> Option<Found> {
         version: answer::version_of(&resource),
         resource,
     })
+}
+
+/// Always the same of several. Every patient's first delivery brings the Device, and where two of
+/// them search before either has written there are two: they say the same, and each will do.
+fn first(matches: impl Iterator<Item = Value>) -> Option<Found> {
+    matches
+        .filter_map(found)
+        .filter(|found| patient::is_id(&found.id))
+        .min_by(|one, other| one.id.cmp(&other.id))
 }
 
 /// The only match, if there is one.
