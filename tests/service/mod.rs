@@ -277,6 +277,15 @@ impl Service {
         assert!(asked.success());
     }
 
+    /// The most memory it ever had, in KiB.
+    pub(crate) fn most_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
+    }
+
     /// Its exit code, once it is gone by itself; `None` for a signal.
     pub(crate) async fn gone(mut self, what: &str) -> Option<i32> {
         let start = Instant::now();
@@ -380,8 +389,10 @@ async fn send(
                 .post(format!("{}/fhir", there.unwrap()))
                 .header("Content-Type", "application/fhir+json")
                 .body(submission.body.clone());
+            let mut come_again = false;
             let answer = match request.send().await {
                 Ok(answer) => {
+                    come_again = answer.headers().contains_key("retry-after");
                     let replayed = answer.headers().contains_key("idempotency-replayed");
                     ledger
                         .replayed
@@ -402,6 +413,7 @@ async fn send(
                     ledger.promised.lock().unwrap().note(&submission);
                 }
                 Some((503 | 409 | 429, _)) => {
+                    assert!(come_again, "told no, and not when to come again");
                     ledger.refused.fetch_add(1, Ordering::Relaxed);
                 }
                 Some((status, body)) => panic!("{status}: {body:?}"),

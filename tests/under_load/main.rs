@@ -1,5 +1,5 @@
-//! SIGKILL at random moments under load, and SIGTERM: what was answered with a receipt reaches the
-//! FHIR server once.
+//! SIGKILL at random moments under load, SIGTERM, and more load than can be taken: what was answered
+//! with a receipt reaches the FHIR server once.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -14,7 +14,10 @@ mod postgres_server;
 #[path = "../service/mod.rs"]
 mod service;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -123,6 +126,38 @@ async fn sigterm_drains() {
         verdict.duplicated.len(),
     );
     assert_eq!(cut, 0, "taken, and not answered");
+    assert!(verdict.lost.is_empty(), "{:#?}", verdict.lost);
+    assert!(verdict.duplicated.is_empty(), "{:#?}", verdict.duplicated);
+}
+
+/// What cannot be taken is refused at once, and the process stays as small as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overload_is_refused_and_not_absorbed() {
+    const CONNECTIONS: usize = 256;
+    /// KiB of memory that were ever used.
+    const MEMORY: u64 = 512 * 1024;
+    let each = number("MARROWFLAG_OVERLOAD", EACH / 2);
+    let place = Place::sqlite();
+    let keeper = Keeper::start(patients(0, CONNECTIONS));
+    let ledger = Arc::new(Ledger::default());
+    // A queue that two at once fill.
+    let service = Service::start(&place, &keeper.base, &["--queue", "1"]).expect("it starts");
+    let mut load = Load::start(0, CONNECTIONS, each, &ledger);
+    load.to(&service);
+    load.done().await;
+    let memory = service.most_memory();
+    let verdict = settle(service, &place, &keeper, &ledger).await;
+    let (receipts, unanswered, _) = ledger.figures();
+    let refused = ledger.refused.load(Ordering::Relaxed);
+    println!(
+        "P4 overload connections={CONNECTIONS} receipts={receipts} refused={refused} unanswered={unanswered} memory={} MiB lost={} duplicated={}",
+        memory / 1024,
+        verdict.lost.len(),
+        verdict.duplicated.len(),
+    );
+    assert!(refused > 0, "nothing was too much");
+    assert_eq!(unanswered, 0, "refused is answered");
+    assert!(memory <= MEMORY, "{memory} KiB");
     assert!(verdict.lost.is_empty(), "{:#?}", verdict.lost);
     assert!(verdict.duplicated.is_empty(), "{:#?}", verdict.duplicated);
 }
