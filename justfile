@@ -12,6 +12,7 @@ fmt:
 
 lint:
     cargo clippy --all-targets --locked -- -D warnings
+    cargo clippy --test crash_points --features fault-injection --locked -- -D warnings
 
 test:
     cargo test --locked
