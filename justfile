@@ -12,6 +12,7 @@ fmt:
 
 lint:
     cargo clippy --all-targets --locked -- -D warnings
+    cargo clippy --test crash_points --features fault-injection --locked -- -D warnings
 
 test:
     cargo test --locked
@@ -44,12 +45,21 @@ bench:
 bench-commit:
     cargo bench --bench commit
 
-# The promises about disks, files and copies with their full figures.
-prove:
-    MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
-        cargo test --test operator -- --nocapture
-    MARROWFLAG_ROUNDS=200 cargo test --test replicas -- --nocapture
-
 # Which numbers of the model can move one step without a row of the case tables noticing.
 limits:
     MARROWFLAG_LIMITS= cargo test --test limits -- --nocapture
+
+# The promises of durability at their full figures, one line each. Not for in between.
+prove:
+    MARROWFLAG_SIM_SEEDS=2000 cargo test --locked --test simulation -- --nocapture --test-threads 1
+    MARROWFLAG_ROUNDS=10 cargo test --locked --features fault-injection --test crash_points -- --nocapture --test-threads 1
+    MARROWFLAG_CYCLES=200 MARROWFLAG_ROUNDS=100 MARROWFLAG_OVERLOAD=40 cargo test --locked --test under_load -- --nocapture --test-threads 1
+    MARROWFLAG_ROUNDS=200 cargo test --locked --test replicas -- --nocapture --test-threads 1
+    MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
+        cargo test --locked --test operator -- --nocapture
+    @echo 'Not proved by this:'
+    @echo '  crash points in retention and backup'
+    @echo '  what is on disk rather than in the page cache: needs a recorder of writes and syncs'
+    @echo '  a creation that the FHIR server works off after its sender gave up: needs If-None-Match'
+    @echo '  how much is still taken at ten times the rate that can be: needs a machine of its own'
+    @echo '  a replica rolled behind a proxy: no experiment yet'

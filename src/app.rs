@@ -19,6 +19,7 @@ use crate::{
     cli::Exit,
     config::{self, AsOf, ConfigError, Database, Serve},
     courier::{Courier, Surroundings},
+    fault::crash_point,
     fhir::{
         codes::CodeMap,
         submission::{Checker, CheckerError},
@@ -119,6 +120,13 @@ pub struct App {
 
 /// `marrowflag serve`: builds, says where, runs until a signal.
 pub async fn serve(settings: Serve) -> Exit {
+    #[cfg(feature = "fault-injection")]
+    if let Some(point) = &settings.crash_at
+        && !crate::fault::arm(point)
+    {
+        tracing::error!(point, "no crash point is said like this");
+        return Exit::Config;
+    }
     let app = match App::build(settings).await {
         Ok(app) => app,
         Err(error) => {
@@ -269,6 +277,7 @@ impl App {
         };
         tracing::info!("stopping");
         draining.cancel();
+        crash_point!("shutdown.draining");
         if exit == Exit::Done && !address.ip().is_loopback() {
             tokio::time::sleep(NOTICE).await;
         }
@@ -400,6 +409,13 @@ fn open_blocking(settings: &Serve, now: OffsetDateTime) -> Result<Stores, StartE
             let key = key.ok_or(ConfigError::IdentityKey)?;
             let replica = uuid::Uuid::new_v4().to_string();
             let store = Arc::new(Postgres::open(&postgres::Options {
+                // A test that kills a replica does not wait half a minute for its lanes.
+                #[cfg(feature = "fault-injection")]
+                timing: postgres::Timing {
+                    beat: Duration::from_millis(200),
+                    late: Duration::from_secs(1),
+                    standstill: Duration::from_secs(2),
+                },
                 queue: settings.limits.queue,
                 restored: settings.restored,
                 ..postgres::Options::new(address.as_str(), key, replica, now)

@@ -114,6 +114,10 @@ pub struct Serve {
         value_name = "ADDR"
     )]
     pub listen: SocketAddr,
+    /// Die at this point when it is come to for the so-manieth time: NAME=TIMES
+    #[cfg(feature = "fault-injection")]
+    #[arg(long, env = "MARROWFLAG_CRASH_AT", hide = true)]
+    pub crash_at: Option<String>,
     /// Where everything is kept
     #[arg(
         long,

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clinical;
 pub mod config;
 pub mod courier;
+mod fault;
 pub mod fhir;
 pub mod fhir_server;
 pub mod http;

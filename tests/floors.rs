@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("fhir", 1),
     ("store", 2),
     ("fhir_server", 2),
+    ("fault", 2),
     ("intake", 3),
     ("courier", 3),
     ("screen", 3),

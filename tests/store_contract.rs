@@ -899,6 +899,41 @@ mod contract {
         assert_eq!(states, ["delivered", "superseded", "superseded"]);
     }
 
+    pub(super) async fn what_may_stand_there_goes_with_what_replaces_it(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send = |body: &str, value| sending(body).of(&["p1"], vec![hb("1", value)]).to(target);
+        send("a", 90).receipt(&store).await;
+        let first = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let done = settlement(Next::Delivered, all_written(&first), NOW);
+        store.settle(&first, done).await.unwrap();
+        send("b", 120).receipt(&store).await;
+        // Nobody knows whether it arrived, and it is replaced.
+        let second = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let later = Next::Later {
+            at: NOW,
+            first: First::Verify,
+        };
+        let unknown = settlement(later, Vec::new(), NOW);
+        store.settle(&second, unknown).await.unwrap();
+        send("c", 80).receipt(&store).await;
+        let third = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        let flag = |leased: &Leased| {
+            let mut items = leased.items.iter();
+            items.find(|item| item.kind == "Flag").unwrap().clone()
+        };
+        assert_eq!(flag(&third).revision, 3);
+        let unconfirmed = flag(&third).unconfirmed;
+        assert_eq!(unconfirmed.len(), 1);
+        assert_eq!(unconfirmed[0].content_hash, flag(&second).content_hash);
+        assert_eq!(unconfirmed[0].body, flag(&second).body);
+        let done = settlement(Next::Delivered, all_written(&third), NOW);
+        store.settle(&third, done).await.unwrap();
+        send("d", 130).receipt(&store).await;
+        let fourth = store.lease(target, NOW, 1).await.unwrap().remove(0);
+        assert!(flag(&fourth).unconfirmed.is_empty(), "the third is known");
+    }
+
     pub(super) async fn parked_ones_are_stepped_over_and_come_back_on_command(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
@@ -1454,6 +1489,7 @@ every_engine!(
     a_lane_is_leased_once_and_settled_by_its_owner,
     a_failed_send_waits_and_comes_back,
     newer_content_replaces_what_was_not_sent,
+    what_may_stand_there_goes_with_what_replaces_it,
     parked_ones_are_stepped_over_and_come_back_on_command,
     the_urgent_go_first_and_the_longest_due_are_not_forgotten,
     what_a_human_did_reaches_the_next_decision,

@@ -2,10 +2,10 @@
 //! came of it; a breaker and holds keep it away from a target that does not work.
 
 mod breaker;
+pub mod control;
 mod guard;
 
 use std::{
-    collections::{HashMap, VecDeque},
     future::Future,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
@@ -17,32 +17,26 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    breaker::{Admission, Breaker},
-    guard::Guard,
-};
+use self::control::{Conclusion, Control, Ended, given_back};
 use crate::{
+    fault::crash_point,
     fhir_server::{FhirServer, Sent},
     store::{
         Store, StoreError,
-        delivery::{self, Attempt, First, Hold, Next, Outcome},
-        lease::{AttemptRecord, Leased, PatientId, Settlement, TargetId},
+        delivery::{Hold, Outcome},
+        lease::{Leased, Settlement, TargetId},
         reading::DeliveryFilter,
     },
 };
 
 /// Deliveries in flight to one target.
 pub const IN_FLIGHT: usize = 8;
-/// Repeats that may wait in hand for their half of the slots.
-const ASIDE: usize = 4 * IN_FLIGHT;
 /// How often the outbox is looked at when nobody wakes the courier.
 const POLL: Duration = Duration::from_millis(500);
 /// How long to leave a store alone that gave an error.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How often a settlement is tried: for a minute.
 const SETTLE_TRIES: u32 = 60;
-/// 403 for one patient is that patient's when another's write succeeded within this time.
-const OTHERS_PASS: time::Duration = time::Duration::minutes(10);
 
 /// The side of the store that the courier works with.
 pub trait Outbox: Send + Sync + 'static {
@@ -176,31 +170,12 @@ pub struct Courier<O> {
 struct Line {
     target: TargetId,
     server: FhirServer,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    breaker: Breaker,
-    guard: Guard,
-    hold: Option<Hold>,
-    /// While held: no probe before.
-    probe_at: Duration,
-    in_flight: usize,
-    /// How many of them are repeats: at most half of the slots, so that repeats of what fails hold up
-    /// nothing that was never tried.
-    repeats: usize,
-    /// Repeats that are leased and wait for a slot.
-    aside: VecDeque<Leased>,
-    /// When its target could be reached again after it could not.
-    reachable_since: Option<OffsetDateTime>,
-    /// When a write last succeeded, and for whom.
-    last_success: HashMap<PatientId, OffsetDateTime>,
+    control: Mutex<Control>,
 }
 
 impl Line {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn control(&self) -> std::sync::MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,7 +192,7 @@ impl<O: Outbox> Courier<O> {
             .map(|(target, server)| Line {
                 target,
                 server,
-                state: Mutex::default(),
+                control: Mutex::default(),
             })
             .collect();
         Arc::new(Self {
@@ -234,13 +209,13 @@ impl<O: Outbox> Courier<O> {
         self.lines
             .iter()
             .map(|line| {
-                let state = line.state();
+                let control = line.control();
                 TargetStatus {
                     target: line.target,
-                    open: state.breaker.is_open(),
-                    hold: state.hold,
+                    open: control.is_open(),
+                    hold: control.hold(),
                     unwritable: line.server.unwritable(&KINDS),
-                    in_flight: state.in_flight,
+                    in_flight: control.in_flight(),
                 }
             })
             .collect()
@@ -300,8 +275,14 @@ impl<O: Outbox> Courier<O> {
             return Ok(());
         };
         let hold = self.outbox.hold(line.target).await?;
-        let (slots, mut free) = self.admitted(line, hold, now);
-        if slots == 0 {
+        let monotonic = (self.surroundings.monotonic)();
+        let (room, easy) = {
+            let mut control = line.control();
+            let room = control.admits(hold, now, monotonic);
+            (room, control.is_easy(monotonic))
+        };
+        line.server.go_easy(easy);
+        if room.slots == 0 {
             // Who knows for how long: others may look at them, and newer ones replace them.
             self.give_back(line).await;
         }
@@ -309,23 +290,26 @@ impl<O: Outbox> Courier<O> {
             let courier = Arc::clone(self);
             sends.spawn(async move { courier.deliver(index, leased).await });
         };
+        let mut free = room.free;
         while free > 0 {
-            let waiting = line.state().next_repeat(slots);
+            let waiting = line.control().next_repeat(room.slots);
             if let Some(leased) = waiting {
                 begin(leased);
                 free -= 1;
                 continue;
             }
-            let room = ASIDE.saturating_sub(line.state().aside.len());
-            let leased = match free.min(room) {
+            let takes = line.control().room_aside();
+            let leased = match free.min(takes) {
                 0 => Vec::new(),
                 limit => self.outbox.lease(line.target, now, limit).await?,
             };
             if leased.is_empty() {
                 return Ok(());
             }
+            crash_point!("courier.leased");
             for leased in leased {
-                if let Some(leased) = line.state().admit(leased, slots) {
+                let begun = line.control().begin(leased, room.slots);
+                if let Some(leased) = begun {
                     begin(leased);
                     free -= 1;
                 }
@@ -336,49 +320,12 @@ impl<O: Outbox> Courier<O> {
 
     /// Gives back what is leased and was not begun.
     async fn give_back(&self, line: &Line) {
-        let aside = std::mem::take(&mut line.state().aside);
+        let aside = line.control().take_aside();
         let now = (self.surroundings.now)();
         for leased in aside {
-            let settlement = Settlement {
-                next: untried(&leased, now),
-                attempt: AttemptRecord {
-                    started_at: now,
-                    ended_at: now,
-                    class: Outcome::NotTried.class(),
-                    http_status: None,
-                    outcome_code: None,
-                    retry_after_ms: None,
-                    reply: None,
-                },
-                items_done: Vec::new(),
-                reachable_ms: leased.reachable_ms,
-            };
-            if let Err(error) = self.settle(&leased, settlement).await {
+            if let Err(error) = self.settle(&leased, given_back(&leased, now)).await {
                 tracing::error!(delivery = leased.delivery, %error, "a delivery cannot be given back");
             }
-        }
-    }
-
-    /// How many deliveries may be under way to a target, and how many more may begin now.
-    fn admitted(&self, line: &Line, hold: Option<Hold>, now: OffsetDateTime) -> (usize, usize) {
-        let monotonic = (self.surroundings.monotonic)();
-        let mut state = line.state();
-        if state.hold.is_some() && hold.is_none() {
-            // An operator ended it.
-            state.reachable_since = Some(now);
-            state.guard = Guard::default();
-        }
-        state.hold = hold;
-        if hold.is_some() {
-            let due = usize::from(state.in_flight == 0 && monotonic >= state.probe_at);
-            return (due, due);
-        }
-        let admission = state.breaker.admits(monotonic);
-        line.server.go_easy(state.breaker.is_easy(monotonic));
-        match admission {
-            Admission::Slots(slots) => (slots, slots.saturating_sub(state.in_flight)),
-            Admission::Probe if state.in_flight == 0 => (1, 1),
-            Admission::Probe | Admission::Nothing => (0, 0),
         }
     }
 
@@ -396,8 +343,17 @@ impl<O: Outbox> Courier<O> {
         let sent = sent.unwrap_or_else(|_| Sent::nothing(Outcome::Unforeseen));
         let took = (self.surroundings.monotonic)().saturating_sub(began);
         let ended_at = started_at + took;
-        let (settlement, unpark, ends_hold) =
-            self.conclude(line, &leased, sent, started_at, ended_at);
+        let ended = Ended {
+            started_at,
+            ended_at,
+            monotonic: (self.surroundings.monotonic)(),
+            jitter: (self.surroundings.jitter)(),
+        };
+        let Conclusion {
+            settlement,
+            unpark,
+            ends_hold,
+        } = line.control().conclude(&leased, sent, &ended);
         let class = settlement.attempt.class;
         tracing::info!(
             delivery = leased.delivery,
@@ -407,7 +363,9 @@ impl<O: Outbox> Courier<O> {
             "delivery tried"
         );
         match self.settle(&leased, settlement).await {
-            Ok(true) => {}
+            Ok(true) => {
+                crash_point!("courier.settled");
+            }
             Ok(false) => {
                 let delivery = leased.delivery;
                 tracing::warn!(delivery, "fenced: the lane has a new owner");
@@ -444,175 +402,5 @@ impl<O: Outbox> Courier<O> {
             }
             tokio::time::sleep(STORE_PAUSE).await;
         }
-    }
-
-    /// What follows from a send: the settlement, deliveries to take out of parking, and whether a
-    /// hold ends.
-    fn conclude(
-        &self,
-        line: &Line,
-        leased: &Leased,
-        sent: Sent,
-        started_at: OffsetDateTime,
-        ended_at: OffsetDateTime,
-    ) -> (Settlement, Vec<i64>, bool) {
-        let monotonic = (self.surroundings.monotonic)();
-        let jitter = (self.surroundings.jitter)();
-        let mut state = line.state();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        if leased.attempt > 0 {
-            state.repeats = state.repeats.saturating_sub(1);
-        }
-        let outcome = match sent.outcome {
-            Outcome::Forbidden { .. } => Outcome::Forbidden {
-                others_pass: state.others_pass(leased.patient, ended_at),
-            },
-            other => other,
-        };
-        let reachable = state.reachable(leased, ended_at);
-        let attempt = Attempt {
-            number: leased.attempt.saturating_add(1),
-            earlier: &leased.earlier,
-            reachable,
-        };
-        let mut next = match outcome {
-            Outcome::NotTried => untried(leased, ended_at),
-            _ => delivery::next_step(&attempt, &outcome, ended_at, jitter),
-        };
-        let mut unpark = Vec::new();
-        if state.hold == Some(Hold::MassPark) && guard::counts(&next) {
-            next = Next::held(Hold::MassPark, ended_at);
-        } else if let Some(others) = state.guard.note(leased, &outcome, &next, monotonic) {
-            tracing::error!(
-                target_id = line.target.0,
-                class = outcome.class().as_str(),
-                "many deliveries are refused: the target is held, they go back"
-            );
-            next = Next::held(Hold::MassPark, ended_at);
-            unpark = others;
-        }
-        let was_open = state.breaker.is_open();
-        state.breaker.note(&outcome, monotonic, jitter);
-        let is_open = state.breaker.is_open();
-        if was_open != is_open {
-            tracing::warn!(
-                target_id = line.target.0,
-                open = is_open,
-                "breaker of a target"
-            );
-        }
-        let ends_hold = state.note_hold(&outcome, &next, ended_at, monotonic);
-        if ends_hold || (was_open && !is_open) {
-            state.reachable_since = Some(ended_at);
-        }
-        if outcome == Outcome::Delivered {
-            state.remember_success(leased.patient, ended_at);
-        }
-        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let settlement = Settlement {
-            next,
-            attempt: AttemptRecord {
-                started_at,
-                ended_at,
-                class: outcome.class(),
-                http_status: sent.http_status,
-                outcome_code: sent.outcome_code,
-                retry_after_ms: sent.retry_after.map(millis),
-                reply: sent.reply,
-            },
-            items_done: sent.items,
-            reachable_ms: millis(reachable),
-        };
-        (settlement, unpark, ends_hold)
-    }
-}
-
-/// What becomes of a delivery that was not begun: it keeps what has to come first.
-fn untried(leased: &Leased, now: OffsetDateTime) -> Next {
-    let first = if leased.verify_first {
-        First::Verify
-    } else {
-        leased.first
-    };
-    Next::Later { at: now, first }
-}
-
-impl State {
-    /// Begins a delivery, or puts it aside: it is a repeat, and half of the slots have repeats.
-    fn admit(&mut self, leased: Leased, slots: usize) -> Option<Leased> {
-        if leased.attempt > 0 {
-            if !self.takes_repeat(slots) {
-                self.aside.push_back(leased);
-                return None;
-            }
-            self.repeats += 1;
-        }
-        self.in_flight += 1;
-        Some(leased)
-    }
-
-    /// The repeat that has waited longest, if there is a slot for it.
-    fn next_repeat(&mut self, slots: usize) -> Option<Leased> {
-        if !self.takes_repeat(slots) {
-            return None;
-        }
-        let leased = self.aside.pop_front()?;
-        self.repeats += 1;
-        self.in_flight += 1;
-        Some(leased)
-    }
-
-    /// A single slot is a repeat's, too.
-    fn takes_repeat(&self, slots: usize) -> bool {
-        self.repeats < (slots / 2).max(1)
-    }
-
-    /// Whether another patient's write succeeded lately.
-    fn others_pass(&self, patient: PatientId, now: OffsetDateTime) -> bool {
-        self.last_success
-            .iter()
-            .any(|(other, at)| *other != patient && (now - *at).abs() < OTHERS_PASS)
-    }
-
-    /// Two patients are enough to know whether another one passes.
-    fn remember_success(&mut self, patient: PatientId, now: OffsetDateTime) {
-        self.last_success.insert(patient, now);
-        while self.last_success.len() > 2 {
-            let oldest = self.last_success.iter().min_by_key(|(_, at)| **at);
-            match oldest.map(|(patient, _)| *patient) {
-                Some(oldest) => self.last_success.remove(&oldest),
-                None => return,
-            };
-        }
-    }
-
-    /// The age of a delivery that counts: what it had, and the time it waited for this attempt while
-    /// the target could be reached.
-    fn reachable(&self, leased: &Leased, now: OffsetDateTime) -> Duration {
-        let before = Duration::from_millis(u64::try_from(leased.reachable_ms).unwrap_or(0));
-        if self.hold.is_some() || self.breaker.is_open() {
-            return before;
-        }
-        let since = self.reachable_since.map_or(leased.waiting_since, |since| {
-            since.max(leased.waiting_since)
-        });
-        before + Duration::try_from(now - since).unwrap_or(Duration::ZERO)
-    }
-
-    /// Takes an outcome into the hold; whether the hold ends.
-    fn note_hold(
-        &mut self,
-        outcome: &Outcome,
-        next: &Next,
-        now: OffsetDateTime,
-        monotonic: Duration,
-    ) -> bool {
-        if let Next::Held { hold, at, .. } = next {
-            self.hold = Some(*hold);
-            self.probe_at = monotonic + Duration::try_from(*at - now).unwrap_or_default();
-            return false;
-        }
-        self.probe_at = monotonic + delivery::PROBE;
-        *outcome == Outcome::Delivered && self.hold.take().is_some()
     }
 }

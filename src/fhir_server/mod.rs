@@ -5,6 +5,8 @@ mod answer;
 mod capability;
 mod connection;
 mod copy;
+#[cfg(feature = "fault-injection")]
+mod fault;
 pub mod lookup;
 pub mod pace;
 mod patient;
@@ -30,7 +32,7 @@ pub use self::{
     capability::{Capability, Strategy},
     connection::{Connection, TlsFiles},
     smart::Smart,
-    wire::{Limits, Token},
+    wire::{Answer, Limits, Token, Transport},
 };
 use crate::store::{
     delivery::Outcome,
@@ -65,8 +67,9 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct FhirServer {
     base: Url,
-    connection: Arc<Connection>,
-    pace: Pace,
+    transport: Arc<dyn Transport>,
+    /// `None`: whoever carries the requests keeps the pace.
+    pace: Option<Pace>,
     token: Token,
     capability: Mutex<Option<(OffsetDateTime, Arc<Capability>)>>,
     /// What it refused although its CapabilityStatement promises it.
@@ -121,11 +124,29 @@ impl FhirServer {
 
     /// The same over connections that its authorization server may share.
     pub fn over(connection: Arc<Connection>, base: &str, token: Token) -> Result<Self, SetupError> {
-        let base = checked(base)?;
+        let pace = Pace::new(connection.limits().per_second);
+        Self::reached(connection, Some(pace), base, token)
+    }
+
+    /// The same, reached in another way than over the network, at any pace.
+    pub fn reached_by(
+        transport: Arc<dyn Transport>,
+        base: &str,
+        token: Token,
+    ) -> Result<Self, SetupError> {
+        Self::reached(transport, None, base, token)
+    }
+
+    fn reached(
+        transport: Arc<dyn Transport>,
+        pace: Option<Pace>,
+        base: &str,
+        token: Token,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            base,
-            pace: Pace::new(connection.limits().per_second),
-            connection,
+            base: checked(base)?,
+            transport,
+            pace,
             token,
             capability: Mutex::default(),
             refused: Mutex::default(),
@@ -155,7 +176,9 @@ impl FhirServer {
 
     /// Whether to ask less of it than it takes otherwise: it has just come back.
     pub fn go_easy(&self, easy: bool) {
-        self.pace.go_easy(easy);
+        if let Some(pace) = &self.pace {
+            pace.go_easy(easy);
+        }
     }
 
     /// The types among `kinds` that it does not let us write, as far as is known: for the gauge

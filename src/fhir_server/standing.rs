@@ -63,6 +63,7 @@ pub(super) fn judge(found: &Found, item: &Item, wanted: &Value) -> Standing {
                 Some(written) => {
                     unedited(written, &there)
                         || same_version(found, item)
+                        || is_unconfirmed(found, item, &there)
                         || revision(found) > item.written_revision
                 }
             };
@@ -79,6 +80,16 @@ fn human(resource: &Value) -> Fate {
     Fate::HumanEdited {
         inactive: resource.get("status").and_then(Value::as_str) == Some("inactive"),
     }
+}
+
+/// Whether it is a revision of ours that was replaced before anybody knew that it had arrived. A
+/// human who edits it leaves its tag and changes what it shows.
+fn is_unconfirmed(found: &Found, item: &Item, there: &str) -> bool {
+    let tag = content_hash(&found.resource);
+    item.unconfirmed.iter().any(|ours| {
+        tag.is_none_or(|tag| tag == ours.content_hash)
+            && unedited(&fingerprint(item, &ours.body), there)
+    })
 }
 
 fn same_version(found: &Found, item: &Item) -> bool {
@@ -217,6 +228,7 @@ pub(super) fn carries(resource: &Value, identifier: &(String, String)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::lease::Unconfirmed;
 
     fn flag(hash: &str, status: &str, text: &str) -> Value {
         json!({
@@ -248,6 +260,7 @@ mod tests {
             written_hash: None,
             written_revision: None,
             outranks_human: false,
+            unconfirmed: Vec::new(),
         }
     }
 
@@ -307,6 +320,27 @@ mod tests {
         let mut category = flag("a", "active", "one");
         category["category"] = json!([]);
         assert_eq!(second(category, "W/\"2\"", false), EDITED);
+    }
+
+    /// Its answer was lost, and the next revision came before anybody looked.
+    #[test]
+    fn a_revision_that_arrived_unknown_to_us_is_no_humans_edit() {
+        let first = item(flag("a", "active", "one"));
+        let lost = flag("x", "active", "between");
+        let wanted = flag("b", "active", "two");
+        let item = Item {
+            etag: Some("W/\"1\"".to_owned()),
+            written_hash: Some(fingerprint(&first, &first.body)),
+            unconfirmed: vec![Unconfirmed {
+                content_hash: "x".to_owned(),
+                body: lost.clone(),
+            }],
+            ..item(wanted.clone())
+        };
+        let judged = |there| judge(&found(there, "W/\"2\""), &item, &wanted);
+        assert_eq!(judged(lost), Standing::Outdated);
+        assert_eq!(judged(flag("x", "inactive", "between")), CLOSED);
+        assert_eq!(judged(flag("a", "inactive", "between")), CLOSED);
     }
 
     #[test]

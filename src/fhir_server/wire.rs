@@ -1,16 +1,18 @@
 //! One HTTP call: what leaves, what may come back, and how a failed call is told apart.
 
-use std::{error::Error, path::Path, sync::Arc, time::Duration};
+use std::{error::Error, fmt, path::Path, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use reqwest::{
-    Method, StatusCode, Url,
+    Method, Request, StatusCode, Url,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use super::{lookup::Filtered, smart::Smart};
+use super::{connection::Connection, lookup::Filtered, smart::Smart};
 use crate::{
+    fault::crash_point,
     fhir::{outcome::word, tree},
     store::delivery::Outcome,
 };
@@ -196,6 +198,53 @@ impl Reply {
     }
 }
 
+/// Carries a request to a FHIR server and the whole answer back.
+///
+/// The network is one; a simulation brings another, so that what is sent and what is made of the
+/// answers is the same code there.
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Sends at `now` and reads the answer to its end. `Err` carries how the call failed.
+    fn exchange(
+        &self,
+        request: Request,
+        now: OffsetDateTime,
+    ) -> BoxFuture<'_, Result<Answer, Outcome>>;
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub bytes: Vec<u8>,
+}
+
+impl Transport for Connection {
+    fn exchange(
+        &self,
+        request: Request,
+        now: OffsetDateTime,
+    ) -> BoxFuture<'_, Result<Answer, Outcome>> {
+        #[cfg(feature = "fault-injection")]
+        let request = super::fault::in_pieces(request);
+        Box::pin(async move {
+            let sent = self.client(now).await.execute(request).await;
+            let mut answer = sent.map_err(|error| failed(&error))?;
+            let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+            let bytes = whole(answer, self.limits().response).await?;
+            crash_point!("courier.answer_read");
+            Ok(Answer {
+                status,
+                headers,
+                bytes,
+            })
+        })
+    }
+}
+
 /// What the client for one target is made of. No redirects (a token must not follow one), no retries
 /// of its own (retrying is done in one place), no proxy from the environment, no compressed answers.
 pub(super) fn builder(limits: &Limits) -> reqwest::ClientBuilder {
@@ -212,35 +261,31 @@ pub(super) fn builder(limits: &Limits) -> reqwest::ClientBuilder {
         .pool_idle_timeout(Duration::from_secs(20))
 }
 
-/// Sends and reads the answer to its end. `Err` carries how the call failed.
+/// One call. `Err` carries how it failed.
 pub(super) async fn exchange(
-    client: &reqwest::Client,
-    limits: &Limits,
+    transport: &dyn Transport,
     call: Call<'_>,
     envelope: &Envelope<'_>,
     now: OffsetDateTime,
 ) -> Result<Reply, Outcome> {
     let headers = headers(&call, envelope);
-    let mut request = client.request(call.method, call.url).headers(headers);
-    if let Some(body) = call.body {
-        request = request.body(body.to_string());
-    }
-    let answer = request.send().await.map_err(|error| failed(&error))?;
-    let status = answer.status();
-    let headers = answer.headers().clone();
-    let bytes = whole(answer, limits.response).await?;
+    let mut request = Request::new(call.method, call.url);
+    *request.headers_mut() = headers;
+    *request.body_mut() = call.body.map(|body| body.to_string().into());
+    let answer = transport.exchange(request, now).await?;
     let text = |name| {
-        headers
+        answer
+            .headers
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
             .map(str::to_owned)
     };
     Ok(Reply {
-        status,
+        status: answer.status,
         etag: text(header::ETAG),
         location: text(header::LOCATION),
-        retry_after: retry_after(&headers, now),
-        bytes,
+        retry_after: retry_after(&answer.headers, now),
+        bytes: answer.bytes,
     })
 }
 

@@ -27,7 +27,10 @@ pub(super) async fn submit(
     door: Data<Door>,
 ) -> Result<HttpResponse, Error> {
     let receipt = take(&req, payload, &wish, &door, Interaction::Bundle).await?;
-    render::bundle(&door, &receipt, &wish).await
+    let answer = render::bundle(&door, &receipt, &wish).await?;
+    #[cfg(feature = "fault-injection")]
+    let answer = super::fault::in_halves(answer);
+    Ok(answer)
 }
 
 /// `POST /fhir/Bundle`, which elsewhere stores the Bundle as it is.

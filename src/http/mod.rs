@@ -10,6 +10,8 @@ mod clients;
 mod console;
 mod cors;
 mod error;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod findings;
 mod health;
 mod jwt;

@@ -25,6 +25,7 @@ use self::{
     receipt::{EntryOutcome, Receipt},
 };
 use crate::{
+    fault::crash_point,
     fhir::{
         codes::CodeMap,
         outcome::Issue,
@@ -223,6 +224,7 @@ impl Intake {
         } else {
             preparation.prepare(&sent, &body)?
         };
+        crash_point!("intake.decoded");
         let accepted = self.store.accept(Arc::new(prepared.incoming)).await?;
         let receipt = answer(accepted, &prepared.model)?;
         self.look_up(receipt, &tenant, &client).await

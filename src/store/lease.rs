@@ -90,6 +90,18 @@ pub struct Item {
     pub written_revision: Option<i64>,
     /// A new episode or an escalation: it is written over a human's edit.
     pub outranks_human: bool,
+    /// Of a Flag: our revisions between the one known there and this one, the newest first. One of
+    /// them may stand there: it was replaced while nobody knew what had become of it.
+    pub unconfirmed: Vec<Unconfirmed>,
+}
+
+/// A revision of ours of which nobody knows whether it was written.
+#[derive(Debug, Clone)]
+pub struct Unconfirmed {
+    /// Hash of its content, as in `meta.tag`.
+    pub content_hash: String,
+    /// Our own copy.
+    pub body: serde_json::Value,
 }
 
 /// What the courier tells the store after a send.

@@ -13,7 +13,7 @@ use super::{
     delivery::{Class, First, Hold},
     error::{Result, StoreError},
     keys::ResultId,
-    lease::{Item, PatientId, TargetId},
+    lease::{Item, PatientId, TargetId, Unconfirmed},
     plan::{PatientRow, StoredFact, StoredValue},
     reading::{DeliveryAttempt, DeliveryItem, DeliverySummary, HeldResource, TargetRow},
     submission::HeldFinding,
@@ -562,6 +562,26 @@ pub(crate) fn item(row: &impl Row) -> Result<Item> {
         written_hash: find(row, 11)?,
         written_revision: find(row, 12)?,
         outranks_human: get(row, 5)?,
+        unconfirmed: Vec::new(),
+    })
+}
+
+/// Revisions of a Flag that may stand on a target unknown to us.
+pub(crate) const MOST_UNCONFIRMED: i64 = 16;
+
+/// Our revisions before this one and since the one that is known there, the newest first. `$1`:
+/// target; `$2`, `$3`: type and id; `$4`: this one; `$5`: how many.
+pub(crate) const UNCONFIRMED: &str = "SELECT resource.content_hash, resource.body FROM resource \
+     JOIN remote_resource AS remote ON remote.target_id = $1 \
+     AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
+     WHERE resource.fhir_type = $2 AND resource.fhir_id = $3 AND resource.version < $4 \
+     AND resource.version > remote.written_revision \
+     ORDER BY resource.version DESC LIMIT $5";
+
+pub(crate) fn unconfirmed(row: &impl Row) -> Result<Unconfirmed> {
+    Ok(Unconfirmed {
+        content_hash: get(row, 0)?,
+        body: resource_body(row, 1)?,
     })
 }
 

@@ -70,6 +70,7 @@ fn item(ordinal: u32, kind: &str, id: &str, hash: &str, body: Value) -> Item {
         written_hash: None,
         written_revision: None,
         outranks_human: false,
+        unconfirmed: Vec::new(),
     }
 }
 

@@ -761,3 +761,21 @@ async fn a_request_says_what_it_is_and_nothing_more() {
         }
     }
 }
+
+/// Two patients' first deliveries looked for it before either had written it.
+#[tokio::test]
+async fn of_two_devices_always_the_same_is_taken() {
+    let hostile = Misbehaving::start(Promise::default()).await;
+    let items = four("1", "a", "active", "low");
+    for id in ["1002", "1001"] {
+        let mut device = items[0].body.clone();
+        device["id"] = json!(id);
+        let place = format!("Device/{id}");
+        hostile.truth().resources.insert(place, (1, device));
+    }
+    let sent = send(&server(&hostile.base), &leased("1", items)).await;
+    assert_eq!(sent.outcome, Outcome::Delivered);
+    assert_eq!(sent.items[0].remote_id.as_deref(), Some("1001"));
+    let truth = hostile.truth();
+    assert!(!truth.writes.iter().any(|place| place.starts_with("Device")));
+}

@@ -16,6 +16,7 @@ use super::{
     rows,
 };
 use crate::{
+    fault::{crash_point, crash_point_meanwhile},
     fhir::write::Resource,
     store::{
         codec,
@@ -60,8 +61,10 @@ pub(super) async fn accept(pool: &Pool, incoming: &Incoming) -> Result<Accepted>
 }
 
 async fn once(pool: &Pool, incoming: &Incoming) -> Tried<Accepted> {
+    crash_point!("accept.queued");
     let connection = Connection::take(pool).await?;
     connection.begin().await?;
+    crash_point!("accept.begun");
     let done = match timeout(WHOLE, transact(&connection, incoming)).await {
         Ok(done) => done,
         Err(_) => Err(StoreError::Deadline.into()),
@@ -71,11 +74,17 @@ async fn once(pool: &Pool, incoming: &Incoming) -> Tried<Accepted> {
             connection.roll_back(true).await;
             Ok(accepted)
         }
-        Ok(Done::Written { receipt, mark }) => match connection.commit().await {
-            Committed::Yes => Ok(Accepted::New { receipt }),
-            Committed::No(trouble) => Err(trouble),
-            Committed::Unknown => settle_unknown(pool, incoming, receipt, &mark).await,
-        },
+        Ok(Done::Written { receipt, mark }) => {
+            crash_point_meanwhile!("accept.commit_sent");
+            match connection.commit().await {
+                Committed::Yes => {
+                    crash_point!("accept.committed_unacknowledged");
+                    Ok(Accepted::New { receipt })
+                }
+                Committed::No(trouble) => Err(trouble),
+                Committed::Unknown => settle_unknown(pool, incoming, receipt, &mark).await,
+            }
+        }
         Err(trouble) => {
             connection
                 .roll_back(!matches!(trouble, Trouble::Database(_)))
@@ -166,6 +175,7 @@ async fn transact(connection: &Connection, incoming: &Incoming) -> Tried<Done> {
         Err(trouble) if trouble.is_lock_timeout() => return Err(StoreError::Twin.into()),
         Err(trouble) => return Err(trouble),
     };
+    crash_point!("accept.claimed");
     let resolved = resolve(connection, incoming).await?;
     let grouping = block_in_place(|| plan::group(incoming, &resolved));
     let places = lock(connection, incoming, &resolved, &grouping.groups).await?;
@@ -340,6 +350,7 @@ async fn write(connection: &Connection, incoming: &Incoming, plan: &Plan, inbox:
     for patient in &plan.patients {
         rows::put_patient(connection, patient.patient, &patient.row, now).await?;
         write_timeline(connection, incoming, patient, inbox).await?;
+        crash_point!("accept.timeline_written");
         resolve::put_aliases(connection, incoming, patient).await?;
         for finding in &patient.findings {
             rows::put_finding(connection, patient.patient, finding, now).await?;
@@ -349,6 +360,7 @@ async fn write(connection: &Connection, incoming: &Incoming, plan: &Plan, inbox:
             for target in incoming.targets.iter() {
                 enqueue(connection, incoming, patient, delivery, target).await?;
             }
+            crash_point!("accept.outbox_written");
         }
     }
     connection

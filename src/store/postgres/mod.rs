@@ -53,6 +53,7 @@ use super::{
     removal::Retention,
     submission::{Accepted, Incoming},
 };
+use crate::fault::crash_point;
 
 /// A store on a PostgreSQL server.
 pub struct Postgres {
@@ -384,7 +385,9 @@ impl Store for Postgres {
                 let work = Arc::clone(&work);
                 Box::pin(async move {
                     let (me, leased, settlement) = &*work;
-                    outbox::settle(connection, me, leased, settlement).await
+                    let settled = outbox::settle(connection, me, leased, settlement).await;
+                    crash_point!("courier.settle_uncommitted");
+                    settled
                 })
             })
             .await;

@@ -14,7 +14,10 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection::{Millis, failure};
-use crate::store::{IdentityKey, codec, error::OpenError};
+use crate::{
+    fault::crash_point,
+    store::{IdentityKey, codec, error::OpenError},
+};
 
 /// Steps of the schema, in order; each is one transaction. Never change one that was released.
 const MIGRATIONS: &[(&str, &str)] = &[
@@ -386,6 +389,7 @@ async fn migrate(server: &Server, client: &Client, options: &Options) -> Opened<
             .await
             .map_err(failed)?;
         client.batch_execute("COMMIT").await.map_err(failed)?;
+        crash_point!("migrate.between_steps");
     }
     Ok(())
 }

@@ -20,7 +20,8 @@ use crate::{
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
         lease::{
-            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
+            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId,
+            Unconfirmed, Written,
         },
         reading::{DeliveryDetail, DeliveryFilter, DeliverySummary, TargetRow, collect_references},
         row::{self, OpenDelivery, find, get},
@@ -157,7 +158,10 @@ async fn fill(
     let earlier = connection
         .list(row::CLASSES, &[&delivery.id, &row::EARLIER], row::class)
         .await?;
-    let items = items(connection, target, delivery.id).await?;
+    let mut items = items(connection, target, delivery.id).await?;
+    for item in items.iter_mut().filter(|item| item.kind == "Flag") {
+        item.unconfirmed = unconfirmed(connection, target, item).await?;
+    }
     Ok(Leased {
         target,
         patient,
@@ -182,6 +186,24 @@ async fn fill(
 async fn items(connection: &Connection, target: TargetId, delivery: i64) -> Tried<Vec<Item>> {
     connection
         .list(row::ITEMS, &[&target.0, &delivery], row::item)
+        .await
+}
+
+/// Our revisions since the one that is known there.
+async fn unconfirmed(
+    connection: &Connection,
+    target: TargetId,
+    item: &Item,
+) -> Tried<Vec<Unconfirmed>> {
+    let which: [&(dyn ToSql + Sync); 5] = [
+        &target.0,
+        &item.kind,
+        &item.id,
+        &item.revision,
+        &row::MOST_UNCONFIRMED,
+    ];
+    connection
+        .list(row::UNCONFIRMED, &which, row::unconfirmed)
         .await
 }
 

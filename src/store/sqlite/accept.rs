@@ -16,6 +16,7 @@ use super::{
     writer::in_savepoint,
 };
 use crate::{
+    fault::crash_point,
     fhir::write::Resource,
     store::{
         codec,
@@ -83,6 +84,7 @@ pub(super) fn commit(
     plan: Box<Plan>,
     give_up: &[GiveUp],
 ) -> Result<Accepted> {
+    crash_point!("accept.begun");
     if let Some(accepted) = attempt(connection, incoming, plan, give_up)? {
         return Ok(accepted);
     }
@@ -347,6 +349,7 @@ fn write(
     let Some(inbox) = insert_inbox(connection, incoming, plan)? else {
         return Ok(Written::Stale);
     };
+    crash_point!("accept.claimed");
     let now = codec::millis(incoming.received_at);
     let mut given = BTreeSet::new();
     for patient in &plan.patients {
@@ -362,6 +365,7 @@ fn write(
             return Ok(Written::Stale);
         }
         write_timeline(connection, incoming, patient, inbox)?;
+        crash_point!("accept.timeline_written");
         if !write_aliases(connection, incoming, patient, &mut given)? {
             return Ok(Written::Stale);
         }
@@ -375,6 +379,7 @@ fn write(
             for target in incoming.targets.iter() {
                 enqueue(connection, incoming, patient, delivery, target)?;
             }
+            crash_point!("accept.outbox_written");
         }
     }
     // What only confirmed what is held must still be held so.

@@ -42,6 +42,7 @@ use super::{
     row::get,
     submission::{Accepted, Incoming},
 };
+use crate::fault::crash_point;
 
 /// Reads at the same time; more wait.
 const READERS: usize = 16;
@@ -238,6 +239,7 @@ impl Store for Sqlite {
             let answer = queue.submit(incoming.weight(), move |connection| {
                 accept::commit(connection, &incoming, &shared.next_patient, plan, &give_up)
             })?;
+            crash_point!("accept.queued");
             answered(answer).await
         })
     }
@@ -341,10 +343,11 @@ impl Store for Sqlite {
 
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool> {
         let (me, leased) = (self.shared.replica.clone(), leased.clone());
-        Box::pin(
-            self.shared
-                .write(move |connection| outbox::settle(connection, &me, &leased, &settlement)),
-        )
+        Box::pin(self.shared.write(move |connection| {
+            let settled = outbox::settle(connection, &me, &leased, &settlement);
+            crash_point!("courier.settle_uncommitted");
+            settled
+        }))
     }
 
     fn release(&self, leased: &Leased, now: OffsetDateTime) -> Pending<'_, bool> {

@@ -17,10 +17,13 @@ use super::{
     rows::{READ_ONLY, execute, failure, first},
     writer::checkpoint,
 };
-use crate::store::{
-    IdentityKey, codec,
-    error::{OpenError, Result, StoreError},
-    row::get,
+use crate::{
+    fault::crash_point,
+    store::{
+        IdentityKey, codec,
+        error::{OpenError, Result, StoreError},
+        row::get,
+    },
 };
 
 /// `PRAGMA application_id` of our databases: `mrwf`.
@@ -347,6 +350,7 @@ fn migrate(connection: &Connection, options: &Options) -> Opened<()> {
                 }
                 return Err(error);
             }
+            crash_point!("migrate.between_steps");
         }
         Ok(())
     };

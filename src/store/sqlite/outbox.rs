@@ -15,7 +15,8 @@ use crate::{
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
         lease::{
-            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId, Written,
+            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId,
+            Unconfirmed, Written,
         },
         reading::{DeliveryDetail, DeliveryFilter, DeliverySummary, TargetRow, collect_references},
         row::{self, OpenDelivery, find, get},
@@ -173,7 +174,10 @@ fn fill(
         .ok_or(StoreError::Unreadable("a delivery without patient"))?;
     let last = params![delivery.id, row::EARLIER];
     let earlier = all(connection, row::CLASSES, last, |row| row::class(row))?;
-    let items = items(connection, target, delivery.id)?;
+    let mut items = items(connection, target, delivery.id)?;
+    for item in items.iter_mut().filter(|item| item.kind == "Flag") {
+        item.unconfirmed = unconfirmed(connection, target, item)?;
+    }
     Ok(Leased {
         target,
         patient,
@@ -198,6 +202,20 @@ fn fill(
 fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec<Item>> {
     let which = params![target.0, delivery];
     all(connection, row::ITEMS, which, |row| row::item(row))
+}
+
+/// Our revisions since the one that is known there.
+fn unconfirmed(connection: &Connection, target: TargetId, item: &Item) -> Result<Vec<Unconfirmed>> {
+    let which = params![
+        target.0,
+        item.kind,
+        item.id,
+        item.revision,
+        row::MOST_UNCONFIRMED
+    ];
+    all(connection, row::UNCONFIRMED, which, |row| {
+        row::unconfirmed(row)
+    })
 }
 
 /// What the items refer to, where the target calls it otherwise than we do.

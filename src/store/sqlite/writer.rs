@@ -18,7 +18,10 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::rows::{DISK_FULL, failure};
-use crate::store::error::{Fatal, Result, StoreError};
+use crate::{
+    fault::{crash_point, crash_point_meanwhile},
+    store::error::{Fatal, Result, StoreError},
+};
 
 /// Work of a group, and bytes of their bodies: more waits for the next group.
 const GROUP: usize = 256;
@@ -261,6 +264,9 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
             status.groups.fetch_add(1, Ordering::Relaxed);
             status.commits.fetch_add(submissions, Ordering::Relaxed);
         }
+        if submissions > 0 {
+            crash_point!("accept.committed_unacknowledged");
+        }
         let cut = if outcome.is_ok() && acknowledgements.iter().any(|(cuts, _)| *cuts) {
             checkpoint(connection)
         } else {
@@ -332,6 +338,7 @@ fn commit(
         }
     }
     if outcome.is_ok() {
+        crash_point_meanwhile!("accept.commit_sent");
         outcome = execute(connection, "COMMIT").map(drop);
     }
     if outcome.is_err() && !connection.is_autocommit() {
@@ -382,6 +389,7 @@ fn probe(connection: &Connection) -> Result<()> {
 
 /// Bring the log into the database, sync it, and cut the log to nothing.
 pub(super) fn checkpoint(connection: &Connection) -> Result<()> {
+    crash_point_meanwhile!("store.checkpointing");
     let busy: i64 = connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
         .map_err(failure)?;
