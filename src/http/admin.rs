@@ -157,7 +157,7 @@ pub(super) async fn back_up(
 /// Nobody is asked who they are yet, and these two can take everything away.
 fn only_from_this_machine(req: &HttpRequest) -> Result<(), Error> {
     match req.peer_addr() {
-        Some(peer) if peer.ip().is_loopback() => Ok(()),
+        Some(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
         _ => Err(Error::Forbidden(Issue::error(
             "forbidden",
             "this is asked for on the machine of the service only",
