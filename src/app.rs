@@ -91,6 +91,7 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::File { .. } | Self::Target(_) => Exit::Config,
+            Self::Store(StoreError::Fatal(Fatal::Corrupt)) => Exit::Data,
             Self::Listen(..) | Self::Store(_) => Exit::Io,
             Self::Open(error) => match error {
                 OpenError::Locked { .. } => Exit::Locked,
@@ -321,18 +322,15 @@ async fn keep_house(
     retention: Retention,
     stop: CancellationToken,
 ) {
-    let mut next_round = Some(PatientId(0));
-    let mut last_round = Instant::now();
+    let mut round = Some(PatientId(0));
+    let mut began = Instant::now();
     loop {
-        if last_round.elapsed() >= ROUND && next_round.is_none() {
-            next_round = Some(PatientId(0));
+        if round.is_none() && began.elapsed() >= ROUND {
+            (round, began) = (Some(PatientId(0)), Instant::now());
         }
-        if next_round == Some(PatientId(0)) {
-            last_round = Instant::now();
-        }
-        let more = match tidy(&store, &clock, &retention, next_round).await {
+        let more = match tidy(&store, &clock, &retention, round).await {
             Ok((more, next)) => {
-                next_round = next;
+                round = next;
                 more
             }
             Err(error) => {

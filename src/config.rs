@@ -477,11 +477,14 @@ pub enum Deliveries {
 /// `marrowflag patients`.
 #[derive(Debug, Subcommand)]
 pub enum Patients {
-    /// Remove everything about a patient; what stands on a FHIR server stays
+    /// Remove everything about a patient; reports on a FHIR server stay there
     Delete {
         /// As senders name the patient: a reference (Patient/p1) or an identifier (SYSTEM|VALUE);
         /// `-` reads it from standard input, so that it shows in no list of processes
         patient: String,
+        /// Withdraw the patient's Flags first, and wait until the FHIR server has it
+        #[arg(long)]
+        retract: bool,
         /// The running service
         #[arg(
             long,

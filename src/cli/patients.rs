@@ -9,7 +9,11 @@ use crate::config::Patients;
 
 /// Runs one of the subcommands.
 pub(super) async fn run(args: Patients) -> Exit {
-    let Patients::Delete { patient, server } = args;
+    let Patients::Delete {
+        patient,
+        retract,
+        server,
+    } = args;
     let patient = if patient == "-" {
         let mut line = String::new();
         if let Err(error) = io::stdin().read_line(&mut line) {
@@ -20,7 +24,7 @@ pub(super) async fn run(args: Patients) -> Exit {
     } else {
         patient
     };
-    let body = json!({ "patient": patient });
+    let body = json!({ "patient": patient, "retract": retract });
     admin::ask(
         &server,
         "patients/delete",

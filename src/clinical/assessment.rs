@@ -413,7 +413,7 @@ pub struct FlagChange {
     /// Whether this is worth a notification (raised, escalated, quiet period over).
     pub notify: bool,
     /// Why it changed: `raised`, `escalated`, `improved`, `recovered`, `relapsed`, `family changed`,
-    /// `withdrawn`, `corrected`, `deceased`.
+    /// `withdrawn`, `corrected`, `deceased`, `deleted` (the patient is, on request).
     pub why: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! For operators, and the commands that go through the service: deliveries, deleting a patient,
 //! copying the database.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Door, TENANT, answer, bundles,
+    CLIENT, Door, TENANT, answer, bundles,
     error::{Error, Success},
     findings,
     negotiate::Wish,
@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     fhir::outcome::Issue,
-    store::reading::{DeliveryDetail, DeliveryFilter, DeliverySummary},
+    store::{
+        keys::Hash,
+        reading::{DeliveryDetail, DeliveryFilter, DeliverySummary},
+    },
 };
 
 /// `GET /admin/deliveries?state=&target=&reason=&before=&limit=`.
@@ -100,20 +103,26 @@ fn no_such_delivery() -> Error {
 }
 
 /// `POST /admin/patients/delete` with `{"patient": "Patient/p1"}` or `{"patient": "system|value"}`:
-/// in the body, so that no address names a patient.
+/// in the body, so that no address names a patient. `"retract": true`: its Flags are withdrawn first,
+/// also on the FHIR server.
 pub(super) async fn delete_patient(
     req: HttpRequest,
     payload: Payload,
+    wish: Wish,
     door: Data<Door>,
 ) -> Result<HttpResponse, Error> {
     only_from_this_machine(&req)?;
-    let name = member(&req, payload, &door, "patient").await?;
+    let asked = object(&req, payload, &door).await?;
+    let name = member(&asked, "patient")?;
     let keys = if name.contains('|') {
         vec![search::identifier(&name)?]
     } else {
         search::references(&name)
     };
     let keys = findings::hashes(&door, &keys);
+    if asked.get("retract").and_then(Value::as_bool) == Some(true) {
+        retract(&wish, &door, &keys).await?;
+    }
     let deleted = door.store.erase(TENANT, keys).await?;
     tracing::info!(deleted, "a patient was deleted on request");
     Ok(answer::plain_json(
@@ -129,7 +138,8 @@ pub(super) async fn back_up(
     door: Data<Door>,
 ) -> Result<HttpResponse, Error> {
     only_from_this_machine(&req)?;
-    let file = member(&req, payload, &door, "file").await?;
+    let asked = object(&req, payload, &door).await?;
+    let file = member(&asked, "file")?;
     if !std::path::Path::new(&file).is_absolute() {
         return Err(Error::Malformed(vec![Issue::error(
             "value",
@@ -147,7 +157,7 @@ pub(super) async fn back_up(
 /// Nobody is asked who they are yet, and these two can take everything away.
 fn only_from_this_machine(req: &HttpRequest) -> Result<(), Error> {
     match req.peer_addr() {
-        Some(peer) if peer.ip().is_loopback() => Ok(()),
+        Some(peer) if peer.ip().to_canonical().is_loopback() => Ok(()),
         _ => Err(Error::Forbidden(Issue::error(
             "forbidden",
             "this is asked for on the machine of the service only",
@@ -155,24 +165,71 @@ fn only_from_this_machine(req: &HttpRequest) -> Result<(), Error> {
     }
 }
 
-/// A member of a small JSON object.
-async fn member(
-    req: &HttpRequest,
-    payload: Payload,
-    door: &Data<Door>,
-    name: &'static str,
-) -> Result<String, Error> {
+/// Withdraws the Flags of these patients, and waits until every target has it.
+async fn retract(wish: &Wish, door: &Door, keys: &[Hash]) -> Result<(), Error> {
+    let patients = door.store.find_patients(TENANT, keys.to_vec()).await?;
+    if patients.is_empty() {
+        return Ok(());
+    }
+    for key in keys {
+        let request = wish.request_id.clone();
+        door.intake
+            .retract(TENANT, CLIENT, *key, request, door.now())
+            .await?;
+    }
+    door.wake.notify_one();
+    for _ in 0..LOOKS {
+        let mut waits = false;
+        for state in ["queued", "in_flight", "later", "parked"] {
+            let filter = DeliveryFilter {
+                state: Some(state.to_owned()),
+                ..DeliveryFilter::default()
+            };
+            let open = door.store.deliveries(filter).await?;
+            if let Some(one) = open.iter().find(|one| patients.contains(&one.patient)) {
+                if state == "parked" {
+                    return Err(not_withdrawn(&format!("delivery {} is parked", one.id)));
+                }
+                waits = true;
+            }
+        }
+        if !waits {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(not_withdrawn("the FHIR server does not have it yet"))
+}
+
+/// How often a withdrawal is looked after: for 20 s, within every deadline but a very short one.
+const LOOKS: u32 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+fn not_withdrawn(why: &str) -> Error {
+    Error::Conflict(vec![Issue::error(
+        "conflict",
+        format!("the Flags are not withdrawn everywhere, and nothing is deleted: {why}"),
+    )])
+}
+
+/// A small JSON object.
+async fn object(req: &HttpRequest, payload: Payload, door: &Data<Door>) -> Result<Value, Error> {
     let body = bundles::read(req, payload, door).await?;
-    serde_json::from_slice::<Value>(&body.bytes)
-        .ok()
-        .and_then(|body| Some(body.get(name)?.as_str()?.to_owned()))
+    serde_json::from_slice(&body.bytes).map_err(|_| malformed("a JSON object is expected"))
+}
+
+/// A text in it.
+fn member(object: &Value, name: &'static str) -> Result<String, Error> {
+    object
+        .get(name)
+        .and_then(Value::as_str)
         .filter(|text| !text.is_empty())
-        .ok_or_else(|| {
-            Error::Malformed(vec![Issue::error(
-                "structure",
-                format!("a JSON object with the member {name} is expected"),
-            )])
-        })
+        .map(str::to_owned)
+        .ok_or_else(|| malformed(&format!("the member {name} is expected")))
+}
+
+fn malformed(text: &str) -> Error {
+    Error::Malformed(vec![Issue::error("structure", text)])
 }
 
 /// A delivery in a list.

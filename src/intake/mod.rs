@@ -9,6 +9,7 @@ mod filing;
 mod model;
 mod prepare;
 pub mod receipt;
+mod retract;
 mod review;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -207,13 +208,17 @@ impl Intake {
         *self.targets.write().unwrap_or_else(PoisonError::into_inner) = Arc::from(targets);
     }
 
+    fn targets(&self) -> Arc<[OutboxTarget]> {
+        Arc::clone(&self.targets.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Take a submission. The answer comes after everything in it is durable.
     pub async fn accept(&self, sent: Sent, body: Vec<u8>) -> Result<Receipt, IntakeError> {
         let preparation = Preparation {
             checker: Arc::clone(&self.checker),
             settings: Arc::clone(&self.settings),
             store: Arc::clone(&self.store),
-            targets: Arc::clone(&self.targets.read().unwrap_or_else(PoisonError::into_inner)),
+            targets: self.targets(),
         };
         let tenant = Arc::clone(&sent.tenant);
         let client = Arc::clone(&sent.client);

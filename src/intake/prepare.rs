@@ -104,6 +104,7 @@ impl Preparation {
                 .checked_add(self.settings.receipt_retention)
                 .unwrap_or(sent.received_at),
             all_or_nothing: submission.is_atomic(),
+            anyway: false,
             patients,
             withdrawals,
             targets: Arc::clone(&self.targets),

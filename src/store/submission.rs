@@ -36,6 +36,8 @@ pub struct Incoming {
     pub expires_at: OffsetDateTime,
     /// One failing entry fails all (transaction).
     pub all_or_nothing: bool,
+    /// Ask the model about the patients even if nothing of theirs changes.
+    pub anyway: bool,
     /// Patients, each with what is filed about it.
     pub patients: Vec<IncomingPatient>,
     /// Results withdrawn by their id.

@@ -11,7 +11,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::{
-    process::{PROGRAM, Process, serve, sqlite, stderr, stdout},
+    misbehaving::{Fault, Misbehaving, On, PUT_ID},
+    process::{PROGRAM, Process, run, serve, sqlite, stderr, stdout},
     senders::{Senders, bundle, lost, post},
 };
 
@@ -204,6 +205,78 @@ async fn nothing_is_left_of_a_deleted_patient() {
         acknowledged.len()
     );
     assert_eq!((after, later, others_lost), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_flag_on_the_fhir_server_is_withdrawn_before_its_patient_is_deleted() {
+    let target = Misbehaving::start(PUT_ID).await;
+    let directory = tempfile::tempdir().unwrap();
+    let database = sqlite(&directory.path().join("m.db"));
+    let arguments = ["--database", &database, "--fhir-server", &target.base];
+    let process = Process::start(serve(&arguments));
+    let whole = bundle("p1", 3).to_string();
+    assert_eq!(post(&process.base, &whole).await.unwrap().status, 200);
+    let status = || {
+        let truth = target.truth();
+        let mut flags = truth
+            .resources
+            .iter()
+            .filter(|(place, _)| place.starts_with("Flag/"));
+        flags
+            .next()
+            .map(|(_, (_, flag))| flag["status"].as_str().unwrap().to_owned())
+    };
+    for _ in 0..400 {
+        if status().is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(status().as_deref(), Some("active"));
+    let retract = || {
+        let server = process.base.clone();
+        tokio::task::spawn_blocking(move || {
+            run(&[
+                "patients",
+                "delete",
+                "--retract",
+                "Patient/p1",
+                "--server",
+                &server,
+            ])
+        })
+    };
+    // It does not take it: nothing is deleted, and the operator is told what is in the way.
+    target.script(On::Write, (0..8).map(|_| Fault::status(422)));
+    let refused = retract().await.unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", stdout(&refused));
+    let said = stderr(&refused);
+    assert!(said.contains("nothing is deleted"), "{said}");
+    assert!(said.contains("is parked"), "{said}");
+    target.truth().end_faults();
+    let listed = run(&[
+        "deliveries",
+        "list",
+        "--database",
+        &database,
+        "--state",
+        "parked",
+        "--format",
+        "ndjson",
+    ]);
+    let parked: Value = serde_json::from_str(stdout(&listed).lines().next().unwrap()).unwrap();
+    let id = parked["id"].to_string();
+    let retried = run(&["deliveries", "retry", &id, "--server", &process.base]);
+    assert_eq!(retried.status.code(), Some(0), "{}", stderr(&retried));
+    let done = retract().await.unwrap();
+    assert!(stdout(&done).starts_with("deleted"), "{}", stderr(&done));
+    assert_eq!(status().as_deref(), Some("entered-in-error"));
+    let left: i64 = Connection::open(directory.path().join("m.db"))
+        .unwrap()
+        .query_row("SELECT count(*) FROM patient", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
+    assert_eq!(process.stop().code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -246,6 +246,8 @@ impl Service {
             .args(["serve", "--listen", "127.0.0.1:0", "--as-of", "sampled"])
             .args(place.arguments())
             .args(["--fhir-server", target])
+            // What is lost or doubled is looked for here, not the pace.
+            .args(["--fhir-server-rate", "10000"])
             .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -252,6 +252,7 @@ pub(crate) fn sending(body: &str) -> Sending {
             received_at: NOW,
             expires_at: NOW + Duration::hours(24),
             all_or_nothing: false,
+            anyway: false,
             patients: Vec::new(),
             withdrawals: Vec::new(),
             targets: Arc::from([]),

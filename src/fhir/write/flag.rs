@@ -116,9 +116,17 @@ fn closed(
 
 /// A result it rested on was withdrawn: code and period stay as they were.
 fn withdrawn(change: &FlagChange, previous: &Resource, ctx: &WriteContext<'_>) -> Resource {
+    let because = match change.why {
+        "deleted" => {
+            "What was kept about this patient is deleted on request, and this Flag is withdrawn with it."
+        }
+        _ => {
+            "A result that this Flag rested on was withdrawn or corrected; what remains would not have raised it."
+        }
+    };
     let narrative = Narrative::default()
         .headline("Entered in error")
-        .paragraph("A result that this Flag rested on was withdrawn or corrected; what remains would not have raised it.")
+        .paragraph(because)
         .paragraph(&why(change))
         .paragraph(words::CAVEAT);
     reissue(ctx, "cytopenia-flag", previous, narrative, |body| {

@@ -198,7 +198,7 @@ pub(crate) fn draft(
         members: group.members.clone(),
         conclusion: None,
     };
-    if person_changed || !draft.filing.changes.is_empty() {
+    if incoming.anyway || person_changed || !draft.filing.changes.is_empty() {
         let inpatient = members.iter().any(|(_, patient)| patient.inpatient);
         draft.assess(incoming, inpatient)?;
     }

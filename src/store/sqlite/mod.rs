@@ -3,6 +3,7 @@
 mod accept;
 mod backup;
 mod cards;
+mod disk;
 pub mod look;
 mod open;
 mod outbox;
@@ -27,7 +28,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 pub use self::open::Options;
-use self::{accept::Prepared, open::Parts, rows::first, writer::Queue};
+use self::{accept::Prepared, open::Parts, writer::Queue};
 use super::{
     IdentityKey, Pending, Store, codec,
     delivery::Hold,
@@ -39,7 +40,6 @@ use super::{
         Search, TargetRow,
     },
     removal::Retention,
-    row::get,
     submission::{Accepted, Incoming},
 };
 use crate::fault::crash_point;
@@ -77,17 +77,8 @@ impl Sqlite {
             key,
             lock,
         } = open::open(options)?;
-        let highest = first(
-            &connection,
-            "SELECT coalesce(max(id), 0) FROM patient",
-            [],
-            |row| get::<i64>(row, 0),
-        )
-        .map_err(|error| OpenError::Database {
-            path: options.path.clone(),
-            what: error.to_string(),
-        })?
-        .unwrap_or(0);
+        let highest = open::highest_patient(&connection)
+            .map_err(|error| open::failed(&options.path, error))?;
         let (queue, consumer) = Queue::new(options.queue, options.queue_bytes);
         let shared = Arc::new(Shared {
             path: options.path.clone(),
@@ -462,7 +453,7 @@ impl Store for Sqlite {
     fn ready(&self) -> bool {
         let status = &self.shared.status;
         let open = lock(&self.shared.queue).is_some();
-        open && status.ready.load(Ordering::Relaxed)
+        open && status.ready.load(Ordering::Relaxed) && !status.low.load(Ordering::Relaxed)
     }
 
     fn failure(&self) -> watch::Receiver<Option<Fatal>> {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use super::{
+    disk,
     read::key_fingerprint,
     rows::{READ_ONLY, execute, failure, first},
     writer::checkpoint,
@@ -91,6 +92,13 @@ pub(super) struct Parts {
 
 pub(super) fn open(options: &Options) -> Opened<Parts> {
     let path = &options.path;
+    if let Some(share) = disk::share(folder(path)) {
+        return Err(OpenError::Settings {
+            database: path.display().to_string(),
+            what: format!("is on {share}, a file share"),
+            remedy: "put it on a disk of this machine, or use PostgreSQL",
+        });
+    }
     let lock = lock(path)?;
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(database(path, "the SQLite library is too old".to_owned()));
@@ -217,6 +225,10 @@ fn check(connection: &Connection, path: &Path) -> Opened<()> {
             return Err(damaged(format!("schema {version} is not as it was made")));
         }
     }
+    // Asked for at every start: what is damaged there is to be found before anything is written.
+    if !applied.is_empty() && matches!(highest_patient(connection), Err(StoreError::Fatal(_))) {
+        return Err(damaged("the database is damaged".to_owned()));
+    }
     let clean = first(
         connection,
         "SELECT stopped_cleanly FROM instance",
@@ -231,6 +243,12 @@ fn check(connection: &Connection, path: &Path) -> Opened<()> {
         Ok(verdict) if verdict == "ok" => Ok(()),
         _ => Err(damaged("the database is damaged".to_owned())),
     }
+}
+
+/// The highest row id of a patient: the next ones are given from there.
+pub(super) fn highest_patient(connection: &Connection) -> Result<i64> {
+    const HIGHEST: &str = "SELECT coalesce(max(id), 0) FROM patient";
+    Ok(first(connection, HIGHEST, [], |row| get(row, 0))?.unwrap_or(0))
 }
 
 /// Version and checksum of the steps that were made.
@@ -414,11 +432,15 @@ pub(super) fn write_key(path: &Path, key: &IdentityKey) -> Opened<()> {
 
 /// The name of a file is on disk.
 pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let parent = match path.parent() {
+    File::open(folder(path))?.sync_all()
+}
+
+/// Where a file is.
+pub(super) fn folder(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
+    }
 }
 
 /// An empty file that nobody else may read.
@@ -450,7 +472,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn failed(path: &Path, error: StoreError) -> OpenError {
+pub(super) fn failed(path: &Path, error: StoreError) -> OpenError {
     match error {
         StoreError::Fatal(super::super::error::Fatal::Corrupt) => OpenError::Unusable {
             path: path.to_owned(),

@@ -17,7 +17,11 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::rows::{DISK_FULL, failure};
+use super::{
+    disk,
+    open::folder,
+    rows::{DISK_FULL, failure},
+};
 use crate::{
     fault::{crash_point, crash_point_meanwhile},
     store::error::{Fatal, Result, StoreError},
@@ -34,6 +38,8 @@ const PROBE: Duration = Duration::from_secs(5);
 const UNWRITABLE: Duration = Duration::from_mins(1);
 /// Waited longer than this in the queue: not executed.
 const WAIT: Duration = Duration::from_secs(5);
+/// Said when only what is under way is still settled.
+const DISK_LOW: &str = "the disk is almost full";
 /// The log is cut back when it is larger.
 const WAL_LIMIT: u64 = 128 << 20;
 
@@ -67,6 +73,8 @@ pub(super) struct Status {
     pub(super) groups: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) ready: AtomicBool,
+    /// Too little room is left on the disk to take anything more on.
+    pub(super) low: AtomicBool,
     pub(super) fatal: watch::Sender<Option<Fatal>>,
 }
 
@@ -97,6 +105,7 @@ impl Queue {
             groups: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             ready: AtomicBool::new(true),
+            low: AtomicBool::new(false),
             fatal: watch::Sender::new(None),
         });
         let consumer = Consumer {
@@ -121,6 +130,9 @@ impl Queue {
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         let status = &self.status;
+        if status.low.load(Ordering::Relaxed) {
+            return Err(StoreError::NoStore(DISK_LOW));
+        }
         if status.queued.load(Ordering::Relaxed) >= self.limit
             || status
                 .queued_bytes
@@ -225,6 +237,10 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
     let mut unwritable_since: Option<Instant> = None;
     let mut written = false;
     loop {
+        let low = disk::is_low(folder(wal));
+        if low != status.low.swap(low, Ordering::Relaxed) {
+            tracing::warn!(low, "room on the disk of the database");
+        }
         let wait = if unwritable_since.is_some() {
             PROBE
         } else {
