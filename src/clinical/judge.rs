@@ -381,7 +381,8 @@ impl Judgement<'_> {
         }
         let suppressed = self.gate("M02").is_true();
         for candidate in &self.candidates {
-            if !candidate.gate.is_true() || !candidate.listed() {
+            let counts_at_all = candidate.listed() || self.newborn_with_more_low(candidate);
+            if !candidate.gate.is_true() || !counts_at_all {
                 continue;
             }
             let counts =
@@ -394,6 +395,13 @@ impl Judgement<'_> {
             urgency = urgency.max(Urgency::U3);
         }
         urgency
+    }
+
+    /// D18 gains a point when the other lines are kept. That they are low too argues against the
+    /// disorder, and never makes the newborn less urgent.
+    fn newborn_with_more_low(&self, candidate: &Weighed) -> bool {
+        let low = |lineage| self.context.line(lineage).low.is_true();
+        candidate.rule.id == "D18" && (low(Lineage::Erythroid) || low(Lineage::Platelet))
     }
 
     /// Gates that stay UNKNOWN, or hidden, but must not wait (8.1, last paragraph).
