@@ -286,7 +286,7 @@ impl<O: Outbox> Courier<O> {
             // Who knows for how long: others may look at them, and newer ones replace them.
             self.give_back(line).await;
         }
-        let mut begin = |leased: Leased| {
+        let mut send = |leased: Leased| {
             let courier = Arc::clone(self);
             sends.spawn(async move { courier.deliver(index, leased).await });
         };
@@ -294,7 +294,7 @@ impl<O: Outbox> Courier<O> {
         while free > 0 {
             let waiting = line.control().next_repeat(room.slots);
             if let Some(leased) = waiting {
-                begin(leased);
+                send(leased);
                 free -= 1;
                 continue;
             }
@@ -310,7 +310,7 @@ impl<O: Outbox> Courier<O> {
             for leased in leased {
                 let begun = line.control().begin(leased, room.slots);
                 if let Some(leased) = begun {
-                    begin(leased);
+                    send(leased);
                     free -= 1;
                 }
             }

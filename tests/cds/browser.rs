@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::header::HeaderValue, web};
 use serde_json::Value;
 
 use super::{
@@ -66,7 +66,7 @@ async fn read_patient(req: HttpRequest) -> HttpResponse {
 
 /// Answers searches for blood counts, as the form asks for them, and fails all others.
 async fn search(req: HttpRequest, form: web::Form<HashMap<String, String>>) -> HttpResponse {
-    let accept = req.headers().get("accept").map(|value| value.as_bytes());
+    let accept = req.headers().get("accept").map(HeaderValue::as_bytes);
     let key = [
         ("718-7", "hb"),
         ("777-3", "plt"),

@@ -27,7 +27,7 @@ const POLL: u64 = 500;
 const PER_SECOND: usize = 20;
 
 /// A lane with one delivery.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Lane {
     attempt: u32,
     earlier: Vec<Class>,
@@ -65,17 +65,36 @@ fn lane_of(leased: &Leased) -> usize {
     usize::try_from(leased.delivery).unwrap()
 }
 
+type Due = BinaryHeap<Reverse<(u64, usize)>>;
+
+/// What the courier would begin next: a repeat that waits in hand, or what is leased.
+fn next(
+    control: &mut Control,
+    due: &mut Due,
+    lanes: &[Lane],
+    now: u64,
+    slots: usize,
+) -> Option<Leased> {
+    loop {
+        if let Some(repeat) = control.next_repeat(slots) {
+            return Some(repeat);
+        }
+        let Reverse((at, id)) = due.peek().copied()?;
+        if at > now || control.room_aside() == 0 {
+            return None;
+        }
+        due.pop();
+        if let Some(first) = control.begin(leased(id, &lanes[id]), slots) {
+            return Some(first);
+        }
+    }
+}
+
 #[test]
 fn a_day_down_ends_without_a_herd() {
     let mut random = StdRng::seed_from_u64(20_261_121);
-    let lane = Lane {
-        attempt: 0,
-        earlier: Vec::new(),
-        waiting_since: 0,
-        reachable_ms: 0,
-    };
-    let mut lanes = vec![lane; LANES];
-    let mut due: BinaryHeap<_> = (0..LANES).map(|id| Reverse((0, id))).collect();
+    let mut lanes = vec![Lane::default(); LANES];
+    let mut due: Due = (0..LANES).map(|id| Reverse((0, id))).collect();
     let mut under_way: BinaryHeap<Reverse<(u64, usize, u64)>> = BinaryHeap::new();
     let (mut control, mut turns) = (Control::default(), Turns::default());
     let (mut now, mut poll) = (0_u64, 0_u64);
@@ -131,18 +150,8 @@ fn a_day_down_ends_without_a_herd() {
             due.extend(aside.iter().map(|one| Reverse((now, lane_of(one)))));
         }
         while free > 0 {
-            let begun = if let Some(repeat) = control.next_repeat(slots) {
-                repeat
-            } else {
-                let next = due.peek().copied().filter(|Reverse((at, _))| *at <= now);
-                let Some(Reverse((_, id))) = next.filter(|_| control.room_aside() > 0) else {
-                    break;
-                };
-                due.pop();
-                match control.begin(leased(id, &lanes[id]), slots) {
-                    Some(begun) => begun,
-                    None => continue,
-                }
+            let Some(chosen) = next(&mut control, &mut due, &lanes, now, slots) else {
+                break;
             };
             free -= 1;
             let pace = if control.is_easy(at) {
@@ -156,7 +165,7 @@ fn a_day_down_ends_without_a_herd() {
                 _ if began < DOWN + SLOW => 200,
                 _ => 20,
             };
-            under_way.push(Reverse((began + takes, lane_of(&begun), began)));
+            under_way.push(Reverse((began + takes, lane_of(&chosen), began)));
             if began < DOWN {
                 tried_while_down += 1;
             } else {
