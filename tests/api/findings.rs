@@ -192,6 +192,7 @@ async fn a_patient_named_twice_is_one_patient() {
 /// and asks for the old name of the media type.
 #[tokio::test]
 async fn a_search_may_come_as_a_form() {
+    const FORM: &str = "application/x-www-form-urlencoded";
     let app = TestApp::spawn().await;
     app.post("/fhir", &batch(&pancytopenia("p1"))).await;
     let form = |kind: &str, media_type: &str, body: &str| {
@@ -200,7 +201,6 @@ async fn a_search_may_come_as_a_form() {
             .header("accept", "application/json+fhir")
             .body(body.to_owned())
     };
-    const FORM: &str = "application/x-www-form-urlencoded";
     for (kind, body, total) in [
         ("Flag", "patient=p1", 1),
         ("Flag", "patient=Patient%2Fp1&status=active", 1),
