@@ -301,10 +301,10 @@ async fn unconfirmed(
     item: &Item,
 ) -> Tried<Vec<Unconfirmed>> {
     const SELECT: &str = "SELECT resource.content_hash, resource.body FROM resource \
-         JOIN remote_resource AS remote ON remote.target_id = $1 \
+         LEFT JOIN remote_resource AS remote ON remote.target_id = $1 \
          AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
          WHERE resource.fhir_type = $2 AND resource.fhir_id = $3 AND resource.version < $4 \
-         AND resource.version > remote.written_revision \
+         AND resource.version > coalesce(remote.written_revision, 0) \
          ORDER BY resource.version DESC LIMIT $5";
     let rows = connection
         .all(

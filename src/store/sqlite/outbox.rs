@@ -306,10 +306,10 @@ fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec
 /// Our revisions since the one that is known there.
 fn unconfirmed(connection: &Connection, target: TargetId, item: &Item) -> Result<Vec<Unconfirmed>> {
     const SELECT: &str = "SELECT resource.content_hash, resource.body FROM resource \
-         JOIN remote_resource AS remote ON remote.target_id = ?1 \
+         LEFT JOIN remote_resource AS remote ON remote.target_id = ?1 \
          AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
          WHERE resource.fhir_type = ?2 AND resource.fhir_id = ?3 AND resource.version < ?4 \
-         AND resource.version > remote.written_revision \
+         AND resource.version > coalesce(remote.written_revision, 0) \
          ORDER BY resource.version DESC LIMIT ?5";
     all(
         connection,
