@@ -109,7 +109,8 @@ impl Draft<'_> {
     /// deleted it, and some servers (HAPI) let a PUT with `If-Match` bring it back. Another resource
     /// is when no version of it is known, or when its way of writing needs its id.
     fn is_read_first(&self) -> bool {
-        let known = self.item.written_hash.is_some();
+        // An earlier revision may have been written by a try whose end nobody knows.
+        let known = self.item.written_hash.is_some() || !self.item.unconfirmed.is_empty();
         let searched = self.strategy == Strategy::SearchThenWrite && self.item.identifier.is_some();
         known && (self.item.kind == "Flag" || self.version.is_none())
             || searched && self.remote_id.is_none()

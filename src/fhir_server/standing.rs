@@ -58,7 +58,8 @@ pub(super) fn judge(found: &Found, item: &Item, wanted: &Value) -> Standing {
         (false, _) => {
             let untouched = match &item.written_hash {
                 // Nothing is remembered of it: an older revision of ours.
-                None => true,
+                None if item.unconfirmed.is_empty() => true,
+                None => is_unconfirmed(found, item, &there),
                 // Or a later one, of a time that a restored copy does not know.
                 Some(written) => {
                     unedited(written, &there)
@@ -341,6 +342,15 @@ mod tests {
         assert_eq!(judged(lost), Standing::Outdated);
         assert_eq!(judged(flag("x", "inactive", "between")), CLOSED);
         assert_eq!(judged(flag("a", "inactive", "between")), CLOSED);
+        // Nor when nothing was ever known to have arrived.
+        let never = Item {
+            etag: None,
+            written_hash: None,
+            ..item.clone()
+        };
+        let judged = |there| judge(&found(there, "W/\"1\""), &never, &wanted);
+        assert_eq!(judged(flag("x", "active", "between")), Standing::Outdated);
+        assert_eq!(judged(flag("x", "inactive", "between")), CLOSED);
     }
 
     #[test]

@@ -572,10 +572,10 @@ pub(crate) const MOST_UNCONFIRMED: i64 = 16;
 /// Our revisions before this one and since the one that is known there, the newest first. `$1`:
 /// target; `$2`, `$3`: type and id; `$4`: this one; `$5`: how many.
 pub(crate) const UNCONFIRMED: &str = "SELECT resource.content_hash, resource.body FROM resource \
-     JOIN remote_resource AS remote ON remote.target_id = $1 \
+     LEFT JOIN remote_resource AS remote ON remote.target_id = $1 \
      AND remote.fhir_type = resource.fhir_type AND remote.fhir_id = resource.fhir_id \
      WHERE resource.fhir_type = $2 AND resource.fhir_id = $3 AND resource.version < $4 \
-     AND resource.version > remote.written_revision \
+     AND resource.version > coalesce(remote.written_revision, 0) \
      ORDER BY resource.version DESC LIMIT $5";
 
 pub(crate) fn unconfirmed(row: &impl Row) -> Result<Unconfirmed> {
