@@ -419,6 +419,16 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_of_more_than_35_days_begins_anew() {
+        assert_eq!(last_stretch(&series("0 2.0, 35 2.0")).len(), 2);
+        assert_eq!(last_stretch(&series("0 2.0, 36 2.0")).len(), 1);
+        assert_eq!(
+            last_stretch(&series("0 2.0, 36 2.0, 40 2.0, 76 1.0")).len(),
+            1
+        );
+    }
+
+    #[test]
     fn cyv1_two_deep_nadirs_and_a_clear_period() {
         let cycle = evaluate(&series(
             "0 2.4, 2 2.1, 4 1.3, 7 0.21, 9 0.08, 11 0.35, 14 1.9, 16 2.6, 18 2.2, 21 2.5, \
