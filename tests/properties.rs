@@ -1,5 +1,5 @@
 //! What must hold for every patient, over made-up timelines: `PROPTEST_CASES` says how many
-//! (a thousand by default).
+//! (a thousand by default, ten thousand in continuous integration).
 #![expect(clippy::expect_used, reason = "what is drawn is small")]
 
 use std::sync::Arc;
@@ -33,6 +33,8 @@ fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     let cases = if std::env::var("PROPTEST_CASES").is_ok() {
         default.cases
+    } else if std::env::var("CI").is_ok() {
+        10_000
     } else {
         1_000
     };
