@@ -1,7 +1,7 @@
 //! A schedule: events in virtual time, drawn from one seed, until everything has been quiet.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::{Future, poll_fn},
     path::PathBuf,
     pin::Pin,
@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -147,6 +147,28 @@ struct Wires {
 #[derive(Debug)]
 struct Wire(Arc<Mutex<Wires>>);
 
+/// Sends in the order they were woken.
+#[derive(Clone, Default)]
+struct Woken(Arc<Mutex<VecDeque<u64>>>);
+
+impl Woken {
+    fn waker(&self, id: u64) -> Arc<Bell> {
+        Arc::new(Bell(id, self.clone()))
+    }
+
+    fn next(&self) -> Option<u64> {
+        self.0.lock().unwrap().pop_front()
+    }
+}
+
+struct Bell(u64, Woken);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.1.0.lock().unwrap().push_back(self.0);
+    }
+}
+
 impl Transport for Wire {
     fn exchange(
         &self,
@@ -218,6 +240,8 @@ pub(crate) struct World<'a> {
     wires: Arc<Mutex<Wires>>,
     calls: BTreeMap<u64, Call>,
     sends: BTreeMap<u64, Sending>,
+    /// Sends that can go on, because another one let go of what both need.
+    woken: Woken,
     zombies: BTreeMap<u64, Sending>,
     next_send: u64,
     process: Option<Process>,
@@ -343,6 +367,7 @@ impl<'a> World<'a> {
             wires: Arc::default(),
             calls: BTreeMap::new(),
             sends: BTreeMap::new(),
+            woken: Woken::default(),
             zombies: BTreeMap::new(),
             next_send: 0,
             process: None,
@@ -675,9 +700,17 @@ impl<'a> World<'a> {
         self.drive(id);
     }
 
-    /// Lets a send do what it can, and puts its requests on the wire.
+    /// Lets a send do what it can, and puts its requests on the wire; then those that waited for it.
     fn drive(&mut self, id: u64) {
-        let mut context = Context::from_waker(Waker::noop());
+        self.drive_one(id);
+        while let Some(next) = self.woken.next() {
+            self.drive_one(next);
+        }
+    }
+
+    fn drive_one(&mut self, id: u64) {
+        let waker = Waker::from(self.woken.waker(id));
+        let mut context = Context::from_waker(&waker);
         let zombie = self.zombies.contains_key(&id);
         let place = if zombie {
             &mut self.zombies
