@@ -7,6 +7,8 @@ CREATE TABLE jti_seen (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX jti_seen_by_expiry ON jti_seen (expires_at);
 
+-- The tenant comes last in these keys: with it first, and one tenant, SQLite took the whole table for
+-- ten rows and read all of it.
 CREATE TABLE card (
   tenant TEXT NOT NULL,
   uuid TEXT NOT NULL,
@@ -22,9 +24,9 @@ CREATE TABLE card (
   hook TEXT NOT NULL,
   encounter TEXT,
   shown_at INTEGER NOT NULL,
-  PRIMARY KEY (tenant, uuid)
+  PRIMARY KEY (uuid, tenant)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX card_by_patient ON card (tenant, key_hash, family);
+CREATE INDEX card_by_patient ON card (key_hash, family, tenant);
 
 CREATE TABLE feedback (
   tenant TEXT NOT NULL,
@@ -33,5 +35,5 @@ CREATE TABLE feedback (
   outcome_at INTEGER NOT NULL,
   reason TEXT,
   received_at INTEGER NOT NULL,
-  PRIMARY KEY (tenant, card_uuid, outcome, outcome_at)
+  PRIMARY KEY (card_uuid, tenant, outcome, outcome_at)
 ) STRICT, WITHOUT ROWID;
