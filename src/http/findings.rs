@@ -12,7 +12,7 @@ use super::{
     CLIENT, Door, TENANT, answer,
     body::{self, BodyLimits},
     error::{Error, Success},
-    negotiate::Wish,
+    negotiate::{self, Wish},
     search::Query,
 };
 use crate::{
@@ -139,11 +139,7 @@ pub(super) async fn search_by_form(
             "the form cannot be read",
         )]));
     };
-    wish.query.extend(
-        more.into_inner()
-            .into_iter()
-            .filter(|(name, _)| name != "_format" && name != "_pretty"),
-    );
+    wish.query.extend(negotiate::own(more.into_inner()));
     let kind = match req.match_info().query("type") {
         "Flag" => "Flag",
         _ => "DiagnosticReport",

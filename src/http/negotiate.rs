@@ -114,11 +114,14 @@ fn wish(req: &HttpRequest) -> Result<Wish, Error> {
         pretty: pretty(req.query_string()),
         give_back,
         strict,
-        query: query
-            .into_iter()
-            .filter(|(name, _)| name != "_format" && name != "_pretty")
-            .collect(),
+        query: own(query),
     })
+}
+
+/// Parameters without those that only say how the answer is to look.
+pub(super) fn own(mut parameters: Vec<(String, String)>) -> Vec<(String, String)> {
+    parameters.retain(|(name, _)| name != "_format" && name != "_pretty");
+    parameters
 }
 
 /// The release that the body is written in; refuses bodies we cannot read.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clinical::{
         analyte::Analyte,
-        assessment::{Assessment, Lineage},
+        assessment::Assessment,
         grade,
         timeline::{Measurement, Status, Timeline},
         truth::Truth,
@@ -127,17 +127,7 @@ fn plots(page: &mut String, timeline: &Timeline, assessment: &Assessment) {
         };
         page.push_str(&plot.svg());
     }
-    let drawn = |lineage: &Lineage| {
-        let analyte = grade::analyte_of(*lineage);
-        lines
-            .iter()
-            .any(|(other, limit, _)| *other == analyte && limit.is_some())
-    };
-    if assessment
-        .lineages
-        .iter()
-        .any(|result| drawn(&result.lineage))
-    {
+    if lines.iter().any(|(_, limit, _)| limit.is_some()) {
         page.push_str(
             "<p><small>Dashed: the limit that holds at the time of the assessment; a child's was \
              another when it was younger. A value that could not be used is not drawn.</small></p>\n",
