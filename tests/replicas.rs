@@ -518,11 +518,12 @@ async fn a_lost_answer_to_commit_is_settled_by_asking() {
         let make = || sending(&name).of(&["p1"], vec![hb(&name, 150 + round)]);
         // COMMIT arrives and its answer does not; or COMMIT does not arrive.
         let arrives = round % 2 == 0;
-        proxy.cut_next(if arrives {
+        let cut = if arrives {
             cut_proxy::Cut::AfterCommit
         } else {
             cut_proxy::Cut::BeforeCommit
-        });
+        };
+        proxy.cut_next(cut, make().incoming.claims.fingerprint.as_slice());
         let accepted = make().accept(&store).await.unwrap();
         assert!(matches!(accepted, Accepted::New { .. }), "{accepted:?}");
         assert!(proxy.was_cut(), "nothing was cut");
@@ -533,13 +534,17 @@ async fn a_lost_answer_to_commit_is_settled_by_asking() {
         assert_eq!(timeline(&direct, "p1").await.len(), count);
     }
     // And nobody there to ask: neither yes nor no, until it is asked again.
-    proxy.cut_next(cut_proxy::Cut::AfterCommitForGood);
     let make = || sending("last").of(&["p1"], vec![hb("last", 300)]);
+    proxy.cut_next(
+        cut_proxy::Cut::AfterCommitForGood,
+        make().incoming.claims.fingerprint.as_slice(),
+    );
     let refused = make().accept(&store).await.err();
     assert!(
         matches!(refused, Some(StoreError::Transient(_))),
         "{refused:?}"
     );
+    assert!(proxy.was_cut(), "nothing was cut");
     let again = make().accept(&direct).await.unwrap();
     assert!(matches!(again, Accepted::Replayed { .. }), "{again:?}");
     println!(
