@@ -16,6 +16,8 @@ mod files;
 #[expect(dead_code, reason = "here it behaves")]
 #[path = "../peers/misbehaving.rs"]
 mod misbehaving;
+#[path = "../postgres_server/mod.rs"]
+mod postgres_server;
 #[path = "../process/mod.rs"]
 mod process;
 mod removal;

@@ -43,7 +43,7 @@ use crate::{
         Defect, Hospital, MRN, Request, Way, content_hash,
         counts::{Promised, Submission, count},
     },
-    postgres_server::Server,
+    postgres_server::{self, Server},
 };
 
 /// When the laboratories' days are.
@@ -160,11 +160,7 @@ async fn keep(
 /// Where a service keeps what it has.
 pub(crate) enum Place {
     Sqlite(tempfile::TempDir),
-    Postgres {
-        server: Arc<Server>,
-        database: String,
-        key: tempfile::NamedTempFile,
-    },
+    Postgres(postgres_server::Place),
 }
 
 impl Place {
@@ -173,34 +169,16 @@ impl Place {
     }
 
     pub(crate) fn postgres(server: &Arc<Server>) -> Self {
-        let key = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(key.path(), "07".repeat(32)).unwrap();
-        Self::Postgres {
-            database: server.database(None),
-            server: Arc::clone(server),
-            key,
-        }
+        Self::Postgres(postgres_server::Place::on(server))
     }
 
     fn arguments(&self) -> Vec<String> {
         match self {
-            Self::Sqlite(directory) => {
-                let file = directory.path().join("marrowflag.db");
-                vec![
-                    "--database".to_owned(),
-                    format!("sqlite:{}", file.display()),
-                ]
-            }
-            Self::Postgres {
-                server,
-                database,
-                key,
-            } => vec![
+            Self::Sqlite(_) => vec![
                 "--database".to_owned(),
-                server.url(database),
-                "--identity-key-file".to_owned(),
-                key.path().display().to_string(),
+                format!("sqlite:{}", self.file("marrowflag.db").display()),
             ],
+            Self::Postgres(place) => place.arguments(),
         }
     }
 
@@ -208,7 +186,7 @@ impl Place {
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         match self {
             Self::Sqlite(directory) => directory.path().join(name),
-            Self::Postgres { .. } => panic!("PostgreSQL has its own files"),
+            Self::Postgres(_) => panic!("PostgreSQL has its own files"),
         }
     }
 
@@ -238,10 +216,8 @@ impl Place {
                 let sql = sql("1577836800000");
                 connection.query_row(&sql, [], |row| row.get(0)).unwrap()
             }
-            Self::Postgres {
-                server, database, ..
-            } => {
-                let client = server.client(database).await;
+            Self::Postgres(place) => {
+                let client = place.client().await;
                 let sql = sql("'2020-01-01'");
                 client.query_one(&sql, &[]).await.unwrap().get(0)
             }
@@ -252,13 +228,8 @@ impl Place {
     fn open(&self) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(_) => open_file(self.file("marrowflag.db")),
-            Self::Postgres {
-                server,
-                database,
-                key,
-            } => {
-                let (url, key) = (server.url(database), Path::new(key.path()));
-                let options = postgres::Options::new(&url, key, "check".to_owned(), START);
+            Self::Postgres(place) => {
+                let options = postgres::Options::new(place.url(), place.key.path(), "check", START);
                 // On a thread of its own: opening blocks.
                 let open = || Postgres::open(&options).unwrap();
                 let store = std::thread::scope(|scope| scope.spawn(open).join().unwrap());
