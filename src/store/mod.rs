@@ -189,7 +189,7 @@ pub trait Store: Send + Sync {
     ) -> Pending<'_, Option<PatientId>>;
 
     /// Remove everything about the patients that any of these keys leads to; how many they were.
-    /// Once it is answered nothing of them is in the database's files.
+    /// Once it is answered nothing of them is in SQLite's files, or in a row of PostgreSQL.
     fn erase(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, usize>;
 
     /// A consistent copy of the database as the new file `to`, with the identity key beside it.
