@@ -1595,6 +1595,29 @@ mod files {
         assert_eq!(std::fs::read(engine.path()).unwrap(), truncated);
     }
 
+    /// A courier asks for work all the time.
+    #[tokio::test]
+    async fn the_log_is_written_back_while_nothing_is_due() {
+        let engine = OnSqlite::new();
+        let store = engine.open();
+        let target = store.target("t", "https://t.example/fhir").await.unwrap();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        let mut log = store.figures().await.unwrap().wal_bytes;
+        assert!(log > 0);
+        for _ in 0..1_000 {
+            assert!(store.lease(target, NOW, 8).await.unwrap().is_empty());
+            log = store.figures().await.unwrap().wal_bytes;
+            if log == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(log, 0);
+    }
+
     #[tokio::test]
     async fn a_full_queue_refuses() {
         let engine = OnSqlite::new();
