@@ -150,6 +150,8 @@ pub struct TargetStatus {
     pub hold: Option<Hold>,
     /// Types of ours that it does not let us write.
     pub unwritable: Vec<&'static str>,
+    /// Tokens that its authorization server gave us, if it has one.
+    pub tokens: Option<u64>,
     /// Deliveries on their way.
     pub in_flight: usize,
 }
@@ -215,6 +217,7 @@ impl<O: Outbox> Courier<O> {
                     open: control.is_open(),
                     hold: control.hold(),
                     unwritable: line.server.unwritable(&KINDS),
+                    tokens: line.server.tokens(),
                     in_flight: control.in_flight(),
                 }
             })

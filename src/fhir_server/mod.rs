@@ -197,6 +197,11 @@ impl FhirServer {
         }
     }
 
+    /// How many tokens its authorization server gave us, if it has one.
+    pub fn tokens(&self) -> Option<u64> {
+        self.token.given()
+    }
+
     fn known_capability(&self, now: OffsetDateTime) -> Option<Arc<Capability>> {
         let known = lock(&self.capability);
         known

@@ -1,6 +1,6 @@
 //! `GET /metrics`: what the door counts. Labels come from closed sets; none is a patient's.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -86,12 +86,16 @@ struct TypeLabels {
     r#type: &'static str,
 }
 
+/// Of a number that there is one of, or none.
+type NoLabels = [(&'static str, &'static str); 0];
+
 /// How the FHIR servers stand that are written to.
 #[derive(Debug, Default)]
 struct Targets {
     breaker_state: Family<TargetLabel, Gauge>,
     hold: Family<HoldLabels, Gauge>,
     unwritable: Family<TypeLabels, Gauge>,
+    token_refresh: Family<TargetLabel, Counter>,
 }
 
 impl Targets {
@@ -112,6 +116,11 @@ impl Targets {
             "Types that a FHIR server does not let us write",
             targets.unwritable.clone(),
         );
+        registry.register(
+            "token_refresh",
+            "Tokens that an authorization server gave us",
+            targets.token_refresh.clone(),
+        );
         targets
     }
 
@@ -124,6 +133,10 @@ impl Targets {
             let label = TargetLabel { target: target() };
             let open = i64::from(status.open);
             self.breaker_state.get_or_create(&label).set(open);
+            if let Some(tokens) = status.tokens {
+                let counter = self.token_refresh.get_or_create(&label);
+                counter.inner().store(tokens, Ordering::Relaxed);
+            }
             if let Some(hold) = status.hold {
                 let labels = HoldLabels {
                     target: target(),
@@ -166,6 +179,8 @@ pub(super) struct Metrics {
     targets: Targets,
     queue_length: Gauge,
     wal_bytes: Gauge,
+    /// Without a value where it is not known: 0 would be an alarm.
+    free_bytes: Family<NoLabels, Gauge>,
     /// Requests that ended in a caught panic.
     pub(super) panics: Counter,
 }
@@ -194,6 +209,7 @@ impl Default for Metrics {
         let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
         let queue_length = Gauge::<i64, AtomicI64>::default();
         let wal_bytes = Gauge::<i64, AtomicI64>::default();
+        let free_bytes = Family::<NoLabels, Gauge>::default();
         let panics = Counter::<u64, AtomicU64>::default();
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
@@ -243,6 +259,11 @@ impl Default for Metrics {
             wal_bytes.clone(),
         );
         registry.register(
+            "store_free_bytes",
+            "Room on the disk of the embedded database",
+            free_bytes.clone(),
+        );
+        registry.register(
             "panics",
             "Requests that ended in a caught panic",
             panics.clone(),
@@ -270,6 +291,7 @@ impl Default for Metrics {
             oldest_due_seconds,
             queue_length,
             wal_bytes,
+            free_bytes,
             panics,
         }
     }
@@ -310,6 +332,9 @@ impl Metrics {
             u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
         ));
         self.wal_bytes.set(saturating(figures.wal_bytes));
+        if let Some(free) = figures.free_bytes {
+            self.free_bytes.get_or_create(&[]).set(saturating(free));
+        }
     }
 
     /// Takes over how the targets stand.
@@ -379,6 +404,21 @@ fn saturating(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_that_is_not_known_has_no_number() {
+        let metrics = Metrics::default();
+        let show = |free_bytes| {
+            let figures = Figures {
+                free_bytes,
+                ..Figures::default()
+            };
+            metrics.show(&figures, OffsetDateTime::UNIX_EPOCH);
+            metrics.text()
+        };
+        assert!(!show(None).contains("\nmarrowflag_store_free_bytes"));
+        assert!(show(Some(7)).contains("\nmarrowflag_store_free_bytes{} 7\n"));
+    }
 
     #[test]
     fn metrics_are_written_under_our_prefix() {

@@ -443,6 +443,7 @@ impl Store for Sqlite {
             Ok(Figures {
                 queue_length: shared.status.queued.load(Ordering::Relaxed),
                 wal_bytes: std::fs::metadata(wal).map_or(0, |wal| wal.len()),
+                free_bytes: disk::free(open::folder(&shared.path)),
                 groups: shared.status.groups.load(Ordering::Relaxed),
                 commits: shared.status.commits.load(Ordering::Relaxed),
                 ..figures
