@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Deliveries in flight to one target.
+/// Deliveries in flight to one target, of all processes together.
 pub const IN_FLIGHT: usize = 8;
 /// How often the outbox is looked at when nobody wakes the courier.
 const POLL: Duration = Duration::from_millis(500);
@@ -55,6 +55,11 @@ pub trait Outbox: Send + Sync + 'static {
     /// Whether a request may start under the leases that were given.
     fn may_send(&self) -> bool {
         true
+    }
+
+    /// Processes that deliver, this one included.
+    fn replicas(&self) -> usize {
+        1
     }
 
     /// Settles a delivery and frees its lane, in one transaction with the hold of
@@ -100,6 +105,10 @@ impl Outbox for Arc<dyn Store> {
 
     fn may_send(&self) -> bool {
         Store::may_send(&**self)
+    }
+
+    fn replicas(&self) -> usize {
+        Store::replicas(&**self)
     }
 
     async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, StoreError> {
@@ -279,12 +288,15 @@ impl<O: Outbox> Courier<O> {
         };
         let hold = self.outbox.hold(line.target).await?;
         let monotonic = (self.surroundings.monotonic)();
+        let replicas = self.outbox.replicas();
         let (room, easy) = {
             let mut control = line.control();
+            control.share(replicas);
             let room = control.admits(hold, now, monotonic);
             (room, control.is_easy(monotonic))
         };
         line.server.go_easy(easy);
+        line.server.share(replicas);
         if room.slots == 0 {
             // Who knows for how long: others may look at them, and newer ones replace them.
             self.give_back(line).await;

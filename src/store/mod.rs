@@ -157,6 +157,12 @@ pub trait Store: Send + Sync {
         true
     }
 
+    /// Processes that work on this database, this one included: what a target is asked to take is
+    /// divided by them.
+    fn replicas(&self) -> usize {
+        1
+    }
+
     /// Say how a send ended. `false`: the lane was taken by another meanwhile, nothing was kept.
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool>;
 

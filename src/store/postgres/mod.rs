@@ -377,6 +377,10 @@ impl Store for Postgres {
         self.shared.replica.is_alive()
     }
 
+    fn replicas(&self) -> usize {
+        self.shared.replica.live()
+    }
+
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool> {
         let shared = Arc::clone(&self.shared);
         let work = Arc::new((shared.replica.id(), leased.clone(), settlement));
