@@ -52,6 +52,13 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Leased>, Self::Error>> + Send;
 
+    /// Takes one of the most urgent lanes that are due, by chance.
+    fn probe(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Vec<Leased>, Self::Error>> + Send;
+
     /// Whether a request may start under the leases that were given.
     fn may_send(&self) -> bool {
         true
@@ -101,6 +108,14 @@ impl Outbox for Arc<dyn Store> {
         limit: usize,
     ) -> Result<Vec<Leased>, StoreError> {
         Store::lease(&**self, target, now, limit).await
+    }
+
+    async fn probe(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Leased>, StoreError> {
+        Store::probe(&**self, target, now).await
     }
 
     fn may_send(&self) -> bool {
@@ -289,11 +304,12 @@ impl<O: Outbox> Courier<O> {
         let hold = self.outbox.hold(line.target).await?;
         let monotonic = (self.surroundings.monotonic)();
         let replicas = self.outbox.replicas();
-        let (room, easy) = {
+        let (room, easy, probing) = {
             let mut control = line.control();
             control.share(replicas);
             let room = control.admits(hold, now, monotonic);
-            (room, control.is_easy(monotonic))
+            let probing = hold.is_some() || control.is_open();
+            (room, control.is_easy(monotonic), probing)
         };
         line.server.go_easy(easy);
         line.server.share(replicas);
@@ -316,6 +332,7 @@ impl<O: Outbox> Courier<O> {
             let takes = line.control().room_aside();
             let leased = match free.min(takes) {
                 0 => Vec::new(),
+                _ if probing => self.outbox.probe(line.target, now).await?,
                 limit => self.outbox.lease(line.target, now, limit).await?,
             };
             if leased.is_empty() {

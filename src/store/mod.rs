@@ -151,6 +151,9 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Pending<'_, Vec<Leased>>;
 
+    /// Take one of the most urgent lanes that are due, by chance: to see whether a target works.
+    fn probe(&self, target: TargetId, now: OffsetDateTime) -> Pending<'_, Vec<Leased>>;
+
     /// Whether a request may start under the leases that were given. Not when others may have
     /// taken them over before its answer is here.
     fn may_send(&self) -> bool {
