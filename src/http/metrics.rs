@@ -155,6 +155,46 @@ impl Targets {
     }
 }
 
+/// What the store says of itself.
+#[derive(Debug, Default)]
+struct Database {
+    queue_length: Gauge,
+    wal_bytes: Gauge,
+    /// Without a value where it is not known: 0 would be an alarm.
+    free_bytes: Family<NoLabels, Gauge>,
+}
+
+impl Database {
+    fn registered(registry: &mut Registry) -> Self {
+        let database = Self::default();
+        registry.register(
+            "queue_length",
+            "Submissions waiting to be stored",
+            database.queue_length.clone(),
+        );
+        registry.register(
+            "sqlite_wal_bytes",
+            "Size of the write-ahead log",
+            database.wal_bytes.clone(),
+        );
+        registry.register(
+            "store_free_bytes",
+            "Room on the disk of the embedded database",
+            database.free_bytes.clone(),
+        );
+        database
+    }
+
+    fn show(&self, figures: &Figures) {
+        let queued = u64::try_from(figures.queue_length).unwrap_or(u64::MAX);
+        self.queue_length.set(saturating(queued));
+        self.wal_bytes.set(saturating(figures.wal_bytes));
+        if let Some(free) = figures.free_bytes {
+            self.free_bytes.get_or_create(&[]).set(saturating(free));
+        }
+    }
+}
+
 /// Everything counted.
 #[derive(Debug)]
 pub(super) struct Metrics {
@@ -177,10 +217,7 @@ pub(super) struct Metrics {
     deliveries: Family<DeliveryLabels, Gauge>,
     oldest_due_seconds: Family<TargetLabel, Gauge>,
     targets: Targets,
-    queue_length: Gauge,
-    wal_bytes: Gauge,
-    /// Without a value where it is not known: 0 would be an alarm.
-    free_bytes: Family<NoLabels, Gauge>,
+    database: Database,
     /// Requests that ended in a caught panic.
     pub(super) panics: Counter,
 }
@@ -207,9 +244,6 @@ impl Default for Metrics {
         );
         let deliveries = Family::<DeliveryLabels, Gauge>::default();
         let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
-        let queue_length = Gauge::<i64, AtomicI64>::default();
-        let wal_bytes = Gauge::<i64, AtomicI64>::default();
-        let free_bytes = Family::<NoLabels, Gauge>::default();
         let panics = Counter::<u64, AtomicU64>::default();
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
@@ -249,21 +283,6 @@ impl Default for Metrics {
             oldest_due_seconds.clone(),
         );
         registry.register(
-            "queue_length",
-            "Submissions waiting to be stored",
-            queue_length.clone(),
-        );
-        registry.register(
-            "sqlite_wal_bytes",
-            "Size of the write-ahead log",
-            wal_bytes.clone(),
-        );
-        registry.register(
-            "store_free_bytes",
-            "Room on the disk of the embedded database",
-            free_bytes.clone(),
-        );
-        registry.register(
             "panics",
             "Requests that ended in a caught panic",
             panics.clone(),
@@ -278,6 +297,7 @@ impl Default for Metrics {
         );
         Self {
             targets: Targets::registered(&mut registry),
+            database: Database::registered(&mut registry),
             registry,
             requests,
             request_seconds,
@@ -289,9 +309,6 @@ impl Default for Metrics {
             cds,
             deliveries,
             oldest_due_seconds,
-            queue_length,
-            wal_bytes,
-            free_bytes,
             panics,
         }
     }
@@ -328,13 +345,7 @@ impl Metrics {
                 .get_or_create(&label)
                 .set((now - *since).whole_seconds().max(0));
         }
-        self.queue_length.set(saturating(
-            u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
-        ));
-        self.wal_bytes.set(saturating(figures.wal_bytes));
-        if let Some(free) = figures.free_bytes {
-            self.free_bytes.get_or_create(&[]).set(saturating(free));
-        }
+        self.database.show(figures);
     }
 
     /// Takes over how the targets stand.
