@@ -178,7 +178,7 @@ async fn round(place: &Place, point: &str, by: By, times: u32, figures: &mut Fig
             );
         }
         assert!(!place.file("copy.db.partial").exists(), "{at}: half a copy");
-        let missing = missing_in_copy(copy, &promised).await;
+        let missing = missing_in_copy(copy, &promised, &ledger.promised()).await;
         let name = |what| format!("{at}: {what} in the copy");
         figures.lost.extend(missing.into_iter().map(name));
     }

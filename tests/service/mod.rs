@@ -243,12 +243,19 @@ fn open_file(file: PathBuf) -> Arc<dyn Store> {
     Arc::new(Sqlite::open(&sqlite::Options::new(file, START, [0; 32])).unwrap())
 }
 
-/// What was promised and is not in a copy, which has to be a whole database with its key.
-pub(crate) async fn missing_in_copy(copy: &Path, promised: &Promised) -> Vec<String> {
+/// What was promised before a copy and is not in it, which has to be a whole database with its
+/// key; nor what was promised of it `since`, while it was made.
+pub(crate) async fn missing_in_copy(
+    copy: &Path,
+    promised: &Promised,
+    since: &Promised,
+) -> Vec<String> {
     let store = open_file(copy.to_owned());
-    let missing = missing(&store, promised).await;
+    let mut lost = missing(&store, promised).await;
+    let not_corrected = missing(&store, since).await;
+    lost.retain(|value| not_corrected.contains(value));
     store.close().await.unwrap();
-    missing
+    lost
 }
 
 /// `marrowflag serve`; killed when dropped.
