@@ -58,7 +58,6 @@ prove:
     MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
         cargo test --locked --test operator -- --nocapture
     @echo 'Not proved by this:'
-    @echo '  crash points in retention and backup'
     @echo '  what is on disk rather than in the page cache: needs a recorder of writes and syncs'
     @echo '  a creation that the FHIR server works off after its sender gave up: needs If-None-Match'
     @echo '  how much is still taken at ten times the rate that can be: needs a machine of its own'

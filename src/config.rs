@@ -151,7 +151,7 @@ pub struct Serve {
     /// Certificates for the connection to the FHIR server.
     #[command(flatten)]
     pub fhir_server_tls: FhirServerTls,
-    /// Requests a second that the FHIR server is asked to take from this process, at most
+    /// Requests a second that the FHIR server is asked to take, at most; processes on one database share them
     #[arg(long, env = "MARROWFLAG_FHIR_SERVER_RATE", default_value_t = 20, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     pub fhir_server_rate: usize,

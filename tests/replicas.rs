@@ -666,6 +666,41 @@ async fn lanes_are_taken_over_from_who_stands_still_and_from_nobody_else() {
     assert!(again[0].verify_first);
 }
 
+/// What a target is asked to take is divided by them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_work_are_counted_with_and_without_lanes() {
+    let Some(place) = shared("those_who_work_are_counted_with_and_without_lanes") else {
+        return;
+    };
+    let counted = async |store: &Arc<dyn Store>, count: usize| {
+        let since = Instant::now();
+        while store.replicas() != count {
+            let seen = store.replicas();
+            assert!(since.elapsed() < Duration::from_secs(20), "{seen}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let one = place.open();
+    assert_eq!(one.replicas(), 1);
+    let (stops, dies) = (place.open(), place.open());
+    counted(&one, 3).await;
+    stops.close().await.unwrap();
+    counted(&one, 2).await;
+    drop(dies);
+    counted(&one, 1).await;
+    // Its row is gone too: whoever comes later does not wait for it.
+    let client = place.server.client(&place.database).await;
+    let since = Instant::now();
+    loop {
+        let rows = client.query("SELECT id FROM replica", &[]).await.unwrap();
+        if rows.len() == 1 {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{}", rows.len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_beat_nothing_is_sent_and_the_old_leases_are_worth_nothing() {
     let Some(server) = Server::new(

@@ -1033,6 +1033,27 @@ mod contract {
         );
     }
 
+    pub(super) async fn a_probe_is_any_of_the_most_urgent(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        for (name, value) in [("calm", 150), ("low1", 90), ("low2", 90), ("low3", 90)] {
+            sending(name)
+                .of(&[name], vec![hb(name, value)])
+                .to(target)
+                .receipt(&store)
+                .await;
+        }
+        let mut probed = std::collections::BTreeSet::new();
+        // One of three is left out of a hundred once in 10^17 times.
+        for _ in 0..100 {
+            let one = store.probe(target, NOW).await.unwrap();
+            assert_eq!((one.len(), one[0].urgency), (1, Urgency::U3));
+            probed.insert(one[0].delivery);
+            assert!(store.release(&one[0], NOW).await.unwrap());
+        }
+        assert_eq!(probed.len(), 3);
+    }
+
     pub(super) async fn what_a_human_did_reaches_the_next_decision(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
@@ -1492,6 +1513,7 @@ every_engine!(
     what_may_stand_there_goes_with_what_replaces_it,
     parked_ones_are_stepped_over_and_come_back_on_command,
     the_urgent_go_first_and_the_longest_due_are_not_forgotten,
+    a_probe_is_any_of_the_most_urgent,
     what_a_human_did_reaches_the_next_decision,
     types_that_a_target_does_not_take_are_skipped,
     searches_find_current_versions_of_their_tenant,
@@ -1593,6 +1615,29 @@ mod files {
         .unwrap();
         assert!(Sqlite::open(&options(&engine.path())).is_err());
         assert_eq!(std::fs::read(engine.path()).unwrap(), truncated);
+    }
+
+    /// A courier asks for work all the time.
+    #[tokio::test]
+    async fn the_log_is_written_back_while_nothing_is_due() {
+        let engine = OnSqlite::new();
+        let store = engine.open();
+        let target = store.target("t", "https://t.example/fhir").await.unwrap();
+        sending("a")
+            .of(&["p1"], vec![hb("1", 90)])
+            .receipt(&store)
+            .await;
+        let mut log = store.figures().await.unwrap().wal_bytes;
+        assert!(log > 0);
+        for _ in 0..1_000 {
+            assert!(store.lease(target, NOW, 8).await.unwrap().is_empty());
+            log = store.figures().await.unwrap().wal_bytes;
+            if log == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(log, 0);
     }
 
     #[tokio::test]

@@ -37,6 +37,8 @@ pub struct Control {
     breaker: Breaker,
     guard: Guard,
     hold: Option<Hold>,
+    /// Other processes that write to it.
+    others: usize,
     /// While held: no probe before.
     probe_at: Duration,
     in_flight: usize,
@@ -107,6 +109,11 @@ impl Control {
         self.breaker.is_easy(monotonic)
     }
 
+    /// So many processes write to the target, this one included.
+    pub fn share(&mut self, replicas: usize) {
+        self.others = replicas.saturating_sub(1);
+    }
+
     /// What may go to the target now, on which `hold` lies.
     pub fn admits(&mut self, hold: Option<Hold>, now: OffsetDateTime, monotonic: Duration) -> Room {
         self.watch_clock(now, monotonic);
@@ -121,7 +128,10 @@ impl Control {
             (due, due)
         } else {
             match self.breaker.admits(monotonic) {
-                Admission::Slots(slots) => (slots, slots.saturating_sub(self.in_flight)),
+                Admission::Slots(slots) => {
+                    let slots = slots.min((IN_FLIGHT / (self.others + 1)).max(1));
+                    (slots, slots.saturating_sub(self.in_flight))
+                }
                 Admission::Probe if self.in_flight == 0 => (1, 1),
                 Admission::Probe | Admission::Nothing => (0, 0),
             }
@@ -388,6 +398,16 @@ mod tests {
         };
         let sent = Sent::nothing(Outcome::Throttled { retry_after: None });
         control.conclude(&leased(NOON), sent, &ended)
+    }
+
+    #[test]
+    fn slots_are_divided_by_those_who_write() {
+        let slots = |replicas| {
+            let mut control = Control::default();
+            control.share(replicas);
+            control.admits(None, NOON, Duration::ZERO).slots
+        };
+        assert_eq!([1, 2, 3, 4, 8, 9].map(slots), [8, 4, 2, 2, 1, 1]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Deliveries in flight to one target.
+/// Deliveries in flight to one target, of all processes together.
 pub const IN_FLIGHT: usize = 8;
 /// How often the outbox is looked at when nobody wakes the courier.
 const POLL: Duration = Duration::from_millis(500);
@@ -52,9 +52,21 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Leased>, Self::Error>> + Send;
 
+    /// Takes one of the most urgent lanes that are due, by chance.
+    fn probe(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<Vec<Leased>, Self::Error>> + Send;
+
     /// Whether a request may start under the leases that were given.
     fn may_send(&self) -> bool {
         true
+    }
+
+    /// Processes that deliver, this one included.
+    fn replicas(&self) -> usize {
+        1
     }
 
     /// Settles a delivery and frees its lane, in one transaction with the hold of
@@ -98,8 +110,20 @@ impl Outbox for Arc<dyn Store> {
         Store::lease(&**self, target, now, limit).await
     }
 
+    async fn probe(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Leased>, StoreError> {
+        Store::probe(&**self, target, now).await
+    }
+
     fn may_send(&self) -> bool {
         Store::may_send(&**self)
+    }
+
+    fn replicas(&self) -> usize {
+        Store::replicas(&**self)
     }
 
     async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, StoreError> {
@@ -150,6 +174,8 @@ pub struct TargetStatus {
     pub hold: Option<Hold>,
     /// Types of ours that it does not let us write.
     pub unwritable: Vec<&'static str>,
+    /// Tokens that its authorization server gave us, if it has one.
+    pub tokens: Option<u64>,
     /// Deliveries on their way.
     pub in_flight: usize,
 }
@@ -215,6 +241,7 @@ impl<O: Outbox> Courier<O> {
                     open: control.is_open(),
                     hold: control.hold(),
                     unwritable: line.server.unwritable(&KINDS),
+                    tokens: line.server.tokens(),
                     in_flight: control.in_flight(),
                 }
             })
@@ -276,12 +303,16 @@ impl<O: Outbox> Courier<O> {
         };
         let hold = self.outbox.hold(line.target).await?;
         let monotonic = (self.surroundings.monotonic)();
-        let (room, easy) = {
+        let replicas = self.outbox.replicas();
+        let (room, easy, probing) = {
             let mut control = line.control();
+            control.share(replicas);
             let room = control.admits(hold, now, monotonic);
-            (room, control.is_easy(monotonic))
+            let probing = hold.is_some() || control.is_open();
+            (room, control.is_easy(monotonic), probing)
         };
         line.server.go_easy(easy);
+        line.server.share(replicas);
         if room.slots == 0 {
             // Who knows for how long: others may look at them, and newer ones replace them.
             self.give_back(line).await;
@@ -301,6 +332,7 @@ impl<O: Outbox> Courier<O> {
             let takes = line.control().room_aside();
             let leased = match free.min(takes) {
                 0 => Vec::new(),
+                _ if probing => self.outbox.probe(line.target, now).await?,
                 limit => self.outbox.lease(line.target, now, limit).await?,
             };
             if leased.is_empty() {

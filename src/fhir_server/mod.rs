@@ -181,6 +181,13 @@ impl FhirServer {
         }
     }
 
+    /// So many processes write to it, this one included: each asks for its part.
+    pub fn share(&self, replicas: usize) {
+        if let Some(pace) = &self.pace {
+            pace.share(replicas);
+        }
+    }
+
     /// The types among `kinds` that it does not let us write, as far as is known: for the gauge
     /// `target_type_unwritable` and `/readyz`. Empty while its CapabilityStatement was never read.
     pub fn unwritable<'k>(&self, kinds: &[&'k str]) -> Vec<&'k str> {
@@ -195,6 +202,11 @@ impl FhirServer {
                 })
                 .collect(),
         }
+    }
+
+    /// How many tokens its authorization server gave us, if it has one.
+    pub fn tokens(&self) -> Option<u64> {
+        self.token.given()
     }
 
     fn known_capability(&self, now: OffsetDateTime) -> Option<Arc<Capability>> {

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,7 @@ pub(super) struct Pace {
     start: Instant,
     most: usize,
     easy: AtomicBool,
+    replicas: AtomicUsize,
     turns: Mutex<Turns>,
 }
 
@@ -55,6 +56,7 @@ impl Pace {
             start: Instant::now(),
             most,
             easy: AtomicBool::new(false),
+            replicas: AtomicUsize::new(1),
             turns: Mutex::default(),
         }
     }
@@ -64,14 +66,24 @@ impl Pace {
         self.easy.store(easy, Ordering::Relaxed);
     }
 
-    /// Waits until a request may begin.
-    pub(super) async fn turn(&self) {
-        let most = if self.easy.load(Ordering::Relaxed) {
+    /// So many processes ask it, this one included.
+    pub(super) fn share(&self, replicas: usize) {
+        self.replicas.store(replicas, Ordering::Relaxed);
+    }
+
+    /// What it is asked to take of us now.
+    fn part(&self) -> usize {
+        let all = if self.easy.load(Ordering::Relaxed) {
             easy(self.most)
         } else {
             self.most
         };
-        let at = lock(&self.turns).next(self.start.elapsed(), most);
+        all / self.replicas.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Waits until a request may begin.
+    pub(super) async fn turn(&self) {
+        let at = lock(&self.turns).next(self.start.elapsed(), self.part());
         sleep_until(self.start + at).await;
     }
 }
@@ -99,6 +111,22 @@ mod tests {
         assert_eq!(turns.next(at(1500), 3), at(1500));
         assert_eq!(turns.next(at(1500), 3), at(2100));
         assert_eq!(turns.next(at(9000), 3), at(9000));
+    }
+
+    #[test]
+    fn what_it_takes_is_divided_by_those_who_ask() {
+        let pace = Pace::new(20);
+        pace.share(4);
+        assert_eq!(pace.part(), 5);
+        pace.go_easy(true);
+        assert_eq!(pace.part(), 1);
+        pace.share(1);
+        assert_eq!(pace.part(), 5);
+        // Many together ask a little more than that, and none of them nothing.
+        pace.share(9);
+        let mut turns = Turns::default();
+        let at = |turns: &mut Turns| turns.next(Duration::ZERO, pace.part());
+        assert_eq!((at(&mut turns), at(&mut turns)), (Duration::ZERO, SECOND));
     }
 
     proptest! {

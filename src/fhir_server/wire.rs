@@ -89,6 +89,14 @@ impl Token {
         }
     }
 
+    /// How many were given, where they are asked for.
+    pub(super) fn given(&self) -> Option<u64> {
+        match self {
+            Self::None | Self::File(_) => None,
+            Self::Smart(smart) => Some(smart.given()),
+        }
+    }
+
     /// Whether it lets us write this type, as far as it says.
     pub(super) fn writes(&self, kind: &str) -> bool {
         match self {

@@ -1,6 +1,6 @@
 //! `GET /metrics`: what the door counts. Labels come from closed sets; none is a patient's.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -86,12 +86,16 @@ struct TypeLabels {
     r#type: &'static str,
 }
 
+/// Of a number that there is one of, or none.
+type NoLabels = [(&'static str, &'static str); 0];
+
 /// How the FHIR servers stand that are written to.
 #[derive(Debug, Default)]
 struct Targets {
     breaker_state: Family<TargetLabel, Gauge>,
     hold: Family<HoldLabels, Gauge>,
     unwritable: Family<TypeLabels, Gauge>,
+    token_refresh: Family<TargetLabel, Counter>,
 }
 
 impl Targets {
@@ -112,6 +116,11 @@ impl Targets {
             "Types that a FHIR server does not let us write",
             targets.unwritable.clone(),
         );
+        registry.register(
+            "token_refresh",
+            "Tokens that an authorization server gave us",
+            targets.token_refresh.clone(),
+        );
         targets
     }
 
@@ -124,6 +133,10 @@ impl Targets {
             let label = TargetLabel { target: target() };
             let open = i64::from(status.open);
             self.breaker_state.get_or_create(&label).set(open);
+            if let Some(tokens) = status.tokens {
+                let counter = self.token_refresh.get_or_create(&label);
+                counter.inner().store(tokens, Ordering::Relaxed);
+            }
             if let Some(hold) = status.hold {
                 let labels = HoldLabels {
                     target: target(),
@@ -138,6 +151,46 @@ impl Targets {
                 };
                 self.unwritable.get_or_create(&labels).set(1);
             }
+        }
+    }
+}
+
+/// What the store says of itself.
+#[derive(Debug, Default)]
+struct Database {
+    queue_length: Gauge,
+    wal_bytes: Gauge,
+    /// Without a value where it is not known: 0 would be an alarm.
+    free_bytes: Family<NoLabels, Gauge>,
+}
+
+impl Database {
+    fn registered(registry: &mut Registry) -> Self {
+        let database = Self::default();
+        registry.register(
+            "queue_length",
+            "Submissions waiting to be stored",
+            database.queue_length.clone(),
+        );
+        registry.register(
+            "sqlite_wal_bytes",
+            "Size of the write-ahead log",
+            database.wal_bytes.clone(),
+        );
+        registry.register(
+            "store_free_bytes",
+            "Room on the disk of the embedded database",
+            database.free_bytes.clone(),
+        );
+        database
+    }
+
+    fn show(&self, figures: &Figures) {
+        let queued = u64::try_from(figures.queue_length).unwrap_or(u64::MAX);
+        self.queue_length.set(saturating(queued));
+        self.wal_bytes.set(saturating(figures.wal_bytes));
+        if let Some(free) = figures.free_bytes {
+            self.free_bytes.get_or_create(&[]).set(saturating(free));
         }
     }
 }
@@ -164,8 +217,7 @@ pub(super) struct Metrics {
     deliveries: Family<DeliveryLabels, Gauge>,
     oldest_due_seconds: Family<TargetLabel, Gauge>,
     targets: Targets,
-    queue_length: Gauge,
-    wal_bytes: Gauge,
+    database: Database,
     /// Requests that ended in a caught panic.
     pub(super) panics: Counter,
 }
@@ -192,8 +244,6 @@ impl Default for Metrics {
         );
         let deliveries = Family::<DeliveryLabels, Gauge>::default();
         let oldest_due_seconds = Family::<TargetLabel, Gauge>::default();
-        let queue_length = Gauge::<i64, AtomicI64>::default();
-        let wal_bytes = Gauge::<i64, AtomicI64>::default();
         let panics = Counter::<u64, AtomicU64>::default();
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register(
@@ -233,16 +283,6 @@ impl Default for Metrics {
             oldest_due_seconds.clone(),
         );
         registry.register(
-            "queue_length",
-            "Submissions waiting to be stored",
-            queue_length.clone(),
-        );
-        registry.register(
-            "sqlite_wal_bytes",
-            "Size of the write-ahead log",
-            wal_bytes.clone(),
-        );
-        registry.register(
             "panics",
             "Requests that ended in a caught panic",
             panics.clone(),
@@ -257,6 +297,7 @@ impl Default for Metrics {
         );
         Self {
             targets: Targets::registered(&mut registry),
+            database: Database::registered(&mut registry),
             registry,
             requests,
             request_seconds,
@@ -268,8 +309,6 @@ impl Default for Metrics {
             cds,
             deliveries,
             oldest_due_seconds,
-            queue_length,
-            wal_bytes,
             panics,
         }
     }
@@ -306,10 +345,7 @@ impl Metrics {
                 .get_or_create(&label)
                 .set((now - *since).whole_seconds().max(0));
         }
-        self.queue_length.set(saturating(
-            u64::try_from(figures.queue_length).unwrap_or(u64::MAX),
-        ));
-        self.wal_bytes.set(saturating(figures.wal_bytes));
+        self.database.show(figures);
     }
 
     /// Takes over how the targets stand.
@@ -379,6 +415,21 @@ fn saturating(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_that_is_not_known_has_no_number() {
+        let metrics = Metrics::default();
+        let show = |free_bytes| {
+            let figures = Figures {
+                free_bytes,
+                ..Figures::default()
+            };
+            metrics.show(&figures, OffsetDateTime::UNIX_EPOCH);
+            metrics.text()
+        };
+        assert!(!show(None).contains("\nmarrowflag_store_free_bytes"));
+        assert!(show(Some(7)).contains("\nmarrowflag_store_free_bytes{} 7\n"));
+    }
 
     #[test]
     fn metrics_are_written_under_our_prefix() {

@@ -13,6 +13,25 @@ pub struct TargetId(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PatientId(pub i64);
 
+/// Which of the lanes that are due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pick {
+    /// The most urgent that waits longest; at every fourth turn the longest due.
+    InTurn(u64),
+    /// One of the most urgent, by chance: what fails for ever must not stand for its target.
+    Probe,
+}
+
+impl Pick {
+    /// For the next lane.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::InTurn(turn) => Self::InTurn(turn.wrapping_add(1)),
+            Self::Probe => Self::Probe,
+        }
+    }
+}
+
 /// A delivery whose lane is leased: one write-back of one assessment to one target.
 #[derive(Debug, Clone)]
 pub struct Leased {

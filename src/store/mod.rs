@@ -151,10 +151,19 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Pending<'_, Vec<Leased>>;
 
+    /// Take one of the most urgent lanes that are due, by chance: to see whether a target works.
+    fn probe(&self, target: TargetId, now: OffsetDateTime) -> Pending<'_, Vec<Leased>>;
+
     /// Whether a request may start under the leases that were given. Not when others may have
     /// taken them over before its answer is here.
     fn may_send(&self) -> bool {
         true
+    }
+
+    /// Processes that work on this database, this one included: what a target is asked to take is
+    /// divided by them.
+    fn replicas(&self) -> usize {
+        1
     }
 
     /// Say how a send ended. `false`: the lane was taken by another meanwhile, nothing was kept.
@@ -189,7 +198,7 @@ pub trait Store: Send + Sync {
     ) -> Pending<'_, Option<PatientId>>;
 
     /// Remove everything about the patients that any of these keys leads to; how many they were.
-    /// Once it is answered nothing of them is in the database's files.
+    /// Once it is answered nothing of them is in SQLite's files, or in a row of PostgreSQL.
     fn erase(&self, tenant: &str, keys: Vec<Hash>) -> Pending<'_, usize>;
 
     /// A consistent copy of the database as the new file `to`, with the identity key beside it.

@@ -241,6 +241,8 @@ pub struct Figures {
     pub oldest_due: Vec<(String, OffsetDateTime)>,
     /// Bytes in the write-ahead log.
     pub wal_bytes: u64,
+    /// Bytes that are free on the disk of the database; another machine's disk is not known.
+    pub free_bytes: Option<u64>,
     /// Groups committed since the start.
     pub groups: u64,
     /// Submissions committed since the start.

@@ -19,7 +19,10 @@ use std::{sync::Arc, time::Duration};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use postgres_server::Server;
-use service::{Keeper, Ledger, Load, Place, Service, number, patients, points_in_source, settle};
+use service::{
+    Keeper, Ledger, Load, PATIENCE, Place, Service, missing_in_copy, number, patients,
+    points_in_source, settle,
+};
 
 const LABORATORIES: usize = 16;
 /// Counts that each of them sends.
@@ -40,11 +43,20 @@ enum By {
     Recovering,
     /// SIGTERM in the middle of load.
     Stopping,
+    /// Starting on what is older than it is kept.
+    Forgetting,
+    /// A copy asked for in the middle of load.
+    Copying,
 }
 
-/// The points, in the order of the way of the data. `retention.batch` and `backup.copying` come
-/// with retention and backup.
-const POINTS: [(&str, By); 18] = [
+/// Weeks before the others of a count that is older than it is kept, and of one that is not.
+const LONG_AGO: i64 = -520;
+const BEFORE: i64 = -1;
+/// What a copy comes to is its point too: begun, written, with its key, and with its name.
+const STEPS_OF_A_COPY: u32 = 4;
+
+/// The points, in the order of the way of the data.
+const POINTS: [(&str, By); 20] = [
     ("intake.decoded", By::Load(60)),
     ("accept.queued", By::Load(60)),
     ("accept.begun", By::Load(60)),
@@ -62,7 +74,9 @@ const POINTS: [(&str, By); 18] = [
     ("courier.settled", By::Load(20)),
     ("store.checkpointing", By::Recovering),
     ("migrate.between_steps", By::Starting),
+    ("retention.batch", By::Forgetting),
     ("shutdown.draining", By::Stopping),
+    ("backup.copying", By::Copying),
 ];
 
 /// What the rounds came to.
@@ -86,6 +100,10 @@ async fn rounds(engine: &str, points: &[(&str, By)], place: impl Fn() -> Place) 
         for _ in 0..rounds {
             let times = match by {
                 By::Load(most) => random.random_range(1..=*most),
+                By::Forgetting => {
+                    random.random_range(1..=u32::try_from(LABORATORIES).expect("few"))
+                }
+                By::Copying => random.random_range(1..=STEPS_OF_A_COPY),
                 By::Starting | By::Recovering | By::Stopping => 1,
             };
             round(&place(), point, *by, times, &mut figures).await;
@@ -119,6 +137,11 @@ async fn round(place: &Place, point: &str, by: By, times: u32, figures: &mut Fig
         service.kill();
         load.pause();
     }
+    if by == By::Forgetting {
+        grow_old(place, &keeper, &ledger).await;
+    }
+    let copy = (by == By::Copying).then(|| place.file("copy.db"));
+    let mut promised = ledger.promised();
     let dies_early = matches!(by, By::Starting | By::Recovering);
     match Service::start(place, &keeper.base, &["--crash-at", &at]) {
         None => assert!(dies_early, "{at}: it does not start"),
@@ -129,6 +152,12 @@ async fn round(place: &Place, point: &str, by: By, times: u32, figures: &mut Fig
                 tokio::time::sleep(SOME_LOAD).await;
                 service.terminate();
             }
+            if let Some(copy) = &copy {
+                tokio::time::sleep(SOME_LOAD).await;
+                promised = ledger.promised();
+                let said_yes = service.back_up(copy).await;
+                assert!(copy.exists() || !said_yes, "{at}: there is none");
+            }
             let exit = service.gone(&at).await;
             assert_eq!(exit, None, "{at}: it ended by itself");
         }
@@ -137,6 +166,22 @@ async fn round(place: &Place, point: &str, by: By, times: u32, figures: &mut Fig
     let service = Service::start(place, &keeper.base, &[]).expect("it starts again");
     load.to(&service);
     load.done().await;
+    if by == By::Forgetting {
+        nothing_too_old(place, &at).await;
+    }
+    if let Some(copy) = &copy {
+        if !copy.exists() {
+            promised = ledger.promised();
+            assert!(
+                service.back_up(copy).await,
+                "{at}: it cannot be had any more"
+            );
+        }
+        assert!(!place.file("copy.db.partial").exists(), "{at}: half a copy");
+        let missing = missing_in_copy(copy, &promised, &ledger.promised()).await;
+        let name = |what| format!("{at}: {what} in the copy");
+        figures.lost.extend(missing.into_iter().map(name));
+    }
     let verdict = settle(service, place, &keeper, &ledger).await;
     let (receipts, unanswered, taken) = ledger.figures();
     figures.receipts += receipts;
@@ -151,6 +196,30 @@ async fn round(place: &Place, point: &str, by: By, times: u32, figures: &mut Fig
         .extend(verdict.duplicated.iter().map(name));
 }
 
+/// A count of each patient that is older than it is kept, as only a newer one shows.
+async fn grow_old(place: &Place, keeper: &Keeper, ledger: &Arc<Ledger>) {
+    let forever = ["--retention", "36500"];
+    let service = Service::start(place, &keeper.base, &forever).expect("it starts");
+    let not_kept = Arc::default();
+    for (week, ledger) in [(LONG_AGO, &not_kept), (BEFORE, ledger)] {
+        let mut load = Load::start_from(week, 0, LABORATORIES, 1, ledger);
+        load.to(&service);
+        load.done().await;
+    }
+    service.terminate();
+    assert_eq!(service.gone("SIGTERM").await, Some(0));
+    assert!(place.too_old().await > 0, "nothing is too old");
+}
+
+/// Until a service that started on it has forgotten what is too old.
+async fn nothing_too_old(place: &Place, at: &str) {
+    let start = std::time::Instant::now();
+    while place.too_old().await > 0 {
+        assert!(start.elapsed() < PATIENCE, "{at}: what is too old stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_receipt_is_forgotten_on_sqlite() {
     rounds("SQLite", &POINTS, Place::sqlite).await;
@@ -161,10 +230,10 @@ async fn no_receipt_is_forgotten_on_postgres() {
     let Some(server) = Server::shared("no_receipt_is_forgotten_on_postgres") else {
         return;
     };
-    // A checkpoint is PostgreSQL's own business.
+    // A checkpoint and a copy are PostgreSQL's own business.
     let points: Vec<_> = POINTS
         .into_iter()
-        .filter(|(_, by)| *by != By::Recovering)
+        .filter(|(_, by)| !matches!(by, By::Recovering | By::Copying))
         .collect();
     rounds("PostgreSQL", &points, || Place::postgres(&server)).await;
 }

@@ -5,11 +5,13 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
     figure,
+    postgres_server::{Place, Server},
     process::{Process, is_root, program, serve, skipped, sqlite},
     senders::{Senders, lost},
 };
@@ -73,16 +75,56 @@ async fn readiness(base: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_loses_nothing_and_recovers_by_itself() {
-    let Some(disk) = Disk::mount("48m") else {
-        skipped(
-            "a_full_disk_refuses_loses_nothing_and_recovers_by_itself",
-            "the right to mount a tmpfs",
-        );
+    let Some(disk) = small("a_full_disk_refuses_loses_nothing_and_recovers_by_itself") else {
         return;
     };
+    let database = ["--database".to_owned(), sqlite(&disk.path("m.db"))];
+    // It knows its disk, and says so to whoever sends requests here.
+    a_full_disk("SQLite", &disk, &database, 503).await;
+}
+
+/// The rows are on the small disk and not the log, whose lack of room PostgreSQL does not survive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_of_postgresql_refuses_loses_nothing_and_recovers_by_itself() {
+    let name = "a_full_disk_of_postgresql_refuses_loses_nothing_and_recovers_by_itself";
+    let Some(disk) = small(name) else {
+        return;
+    };
+    let Some(server) = Server::new(name, &[]) else {
+        return;
+    };
+    let server = Arc::new(server);
+    let place = Place::on(&server);
+    let folder = disk.path("rows");
+    server.folder(&folder);
+    let client = server.client("postgres").await;
+    for statement in [
+        format!("CREATE TABLESPACE small LOCATION '{}'", folder.display()),
+        format!("ALTER DATABASE {} SET TABLESPACE small", place.database),
+    ] {
+        client.batch_execute(&statement).await.unwrap();
+    }
+    a_full_disk("PostgreSQL", &disk, &place.arguments(), 200).await;
+}
+
+/// `None`: none can be made here, which is said.
+fn small(test: &str) -> Option<Disk> {
+    let disk = Disk::mount("48m");
+    if disk.is_none() {
+        skipped(test, "the right to mount a tmpfs");
+    }
+    disk
+}
+
+/// `ready` is what the service says of itself while the disk is full.
+async fn a_full_disk(engine: &str, disk: &Disk, database: &[String], ready: u16) {
+    let start = || {
+        let mut command = serve(&["--log", "error"]);
+        command.args(database);
+        Process::start(command)
+    };
     let full_for = Duration::from_secs(figure("MARROWFLAG_FULL_SECONDS", 6) as u64);
-    let database = sqlite(&disk.path("m.db"));
-    let process = Process::start(serve(&["--log", "error", "--database", &database]));
+    let process = start();
     let senders = Senders::start(&process.base);
     senders
         .until("something is stored", |senders| {
@@ -97,7 +139,7 @@ async fn a_full_disk_refuses_loses_nothing_and_recovers_by_itself() {
             senders.refused() >= 20 && full.elapsed() >= full_for
         })
         .await;
-    assert_eq!(readiness(&process.base).await, 503);
+    assert_eq!(readiness(&process.base).await, ready);
     assert_eq!(senders.unanswered(), 0, "it goes on answering");
     let before = senders.acknowledged();
     std::fs::remove_file(&filler).unwrap();
@@ -113,10 +155,10 @@ async fn a_full_disk_refuses_loses_nothing_and_recovers_by_itself() {
     let acknowledged = senders.stop().await;
     let ended = process.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
-    let process = Process::start(serve(&["--database", &database]));
+    let process = start();
     let lost = lost(&process.base, &acknowledged).await;
     println!(
-        "P7a disk full: {} acknowledged, {refused} refused in {:.1?}, first 2xx {recovered:.1?} after, lost {lost}",
+        "P7a disk full on {engine}: {} acknowledged, {refused} refused in {:.1?}, first 2xx {recovered:.1?} after, lost={lost}",
         acknowledged.len(),
         freed.duration_since(full)
     );

@@ -3,7 +3,8 @@
 use std::{
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -12,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     figure,
+    postgres_server::{Place, Server},
     process::{Ended, Process, is_root, program, serve, skipped, sqlite},
     senders::{Acknowledged, Senders, lost, post},
 };
@@ -268,12 +270,14 @@ async fn ask(kept: &Kept, mut process: Process, page: usize, tally: &mut Tally) 
     }
 }
 
+/// What the steps after the first did is taken back.
+const BACK_TO_1: &str = "DROP TABLE feedback; DROP TABLE card; DROP TABLE jti_seen; \
+     DELETE FROM schema_migration WHERE version > 1;";
+
 /// No version was released yet: what earlier ones would have left is made by taking back what
 /// later steps did.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn earlier_schemas_are_migrated_and_keep_everything() {
-    const BACK_TO_1: &str = "DROP TABLE feedback; DROP TABLE card; DROP TABLE jti_seen; \
-         DELETE FROM schema_migration WHERE version > 1;";
     let kept = Kept::new().await;
     let (_directory, path) = kept.copy();
     change(&path, BACK_TO_1);
@@ -288,8 +292,116 @@ async fn earlier_schemas_are_migrated_and_keep_everything() {
         })
         .unwrap();
     println!(
-        "P8 migration: schema 1 to {steps}, {} receipts, Flags and reports the same, lost {lost}",
+        "P8 migration on SQLite: schema 1 to {steps}, {} receipts, Flags and reports the same, lost={lost}",
         kept.acknowledged.len()
     );
     assert_eq!((lost, steps), (0, 2));
+}
+
+/// A service on it, until it waits to note the step of the schema that it has made; then it is
+/// killed.
+async fn kill_in_a_step(place: &Place) {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 \
+         AND application_name = 'marrowflag' AND wait_event_type = 'Lock'";
+    const THERE: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 \
+         AND application_name = 'marrowflag'";
+    let mut client = place.client().await;
+    let before = steps(&client).await;
+    let holding = client.transaction().await.unwrap();
+    holding
+        .batch_execute("LOCK TABLE schema_migration IN EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let observer = place.server.client("postgres").await;
+    let mut starting = serve(&[])
+        .args(place.arguments())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until(&observer, WAITING, place, 1).await;
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+    holding.rollback().await.unwrap();
+    until(&observer, THERE, place, 0).await;
+    assert_eq!(steps(&client).await, before, "half a step stands");
+}
+
+async fn steps(client: &tokio_postgres::Client) -> i64 {
+    const STEPS: &str = "SELECT count(*) FROM schema_migration";
+    client.query_one(STEPS, &[]).await.unwrap().get(0)
+}
+
+/// Until so many are counted of a database, for a minute at most.
+async fn until(observer: &tokio_postgres::Client, sql: &str, place: &Place, count: i64) {
+    for _ in 0..1_200 {
+        let row = observer.query_one(sql, &[&place.database]).await.unwrap();
+        if row.get::<_, i64>(0) == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not {count} within a minute: {sql}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrations_of_postgresql_are_resumed_and_newer_ones_refused() {
+    const ALL_BUT_STEPS: &str = "DO $$ DECLARE one text; BEGIN \
+         FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' \
+         AND tablename <> 'schema_migration' LOOP EXECUTE format('DROP TABLE %I CASCADE', one); \
+         END LOOP; DELETE FROM schema_migration; END $$";
+    const NEWER: &str = "INSERT INTO schema_migration SELECT version + 1, 'newer', checksum, \
+         applied_at, app_version FROM schema_migration ORDER BY version DESC LIMIT 1";
+    const NOT_NEWER: &str = "DELETE FROM schema_migration WHERE name = 'newer'";
+    let name = "migrations_of_postgresql_are_resumed_and_newer_ones_refused";
+    let Some(server) = Server::shared(name) else {
+        return;
+    };
+    let place = Place::on(&server);
+    let try_start = || {
+        let mut command = serve(&[]);
+        command.args(place.arguments());
+        Process::try_start(command)
+    };
+    assert_eq!(try_start().unwrap().stop().code, Some(0));
+    let client = place.client().await;
+    let all = steps(&client).await;
+    client.batch_execute(ALL_BUT_STEPS).await.unwrap();
+    kill_in_a_step(&place).await;
+
+    let process = try_start().unwrap();
+    assert_eq!(steps(&client).await, all);
+    let senders = Senders::start(&process.base);
+    senders
+        .until("enough is stored", |senders| senders.acknowledged() >= 60)
+        .await;
+    let acknowledged = senders.stop().await;
+    let before = answers(&process.base).await.unwrap();
+    assert_eq!(process.stop().code, Some(0));
+    client.batch_execute(BACK_TO_1).await.unwrap();
+    kill_in_a_step(&place).await;
+
+    let process = try_start().unwrap();
+    assert_eq!(answers(&process.base).await.unwrap(), before);
+    assert_eq!(process.stop().code, Some(0));
+    client.batch_execute(NEWER).await.unwrap();
+    let refused = try_start().err().unwrap();
+    assert_eq!(refused.code, Some(65), "{}", refused.log);
+    assert!(
+        refused.log.contains("newer than this program knows"),
+        "{}",
+        refused.log
+    );
+    client.batch_execute(NOT_NEWER).await.unwrap();
+    let process = try_start().unwrap();
+    assert_eq!(answers(&process.base).await.unwrap(), before);
+    let lost = lost(&process.base, &acknowledged).await;
+    assert_eq!(process.stop().code, Some(0));
+    println!(
+        "P8 migration on PostgreSQL: killed in both of {all} steps and resumed, schema {} refused with 65, \
+         {} receipts, Flags and reports the same, lost={lost}",
+        all + 1,
+        acknowledged.len()
+    );
+    assert_eq!((lost, all), (0, 2));
 }

@@ -4,6 +4,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test that fails here has found something, and each says its figures"
 )]
@@ -16,6 +17,8 @@ mod files;
 #[expect(dead_code, reason = "here it behaves")]
 #[path = "../peers/misbehaving.rs"]
 mod misbehaving;
+#[path = "../postgres_server/mod.rs"]
+mod postgres_server;
 #[path = "../process/mod.rs"]
 mod process;
 mod removal;

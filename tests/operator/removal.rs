@@ -3,15 +3,18 @@
 use std::{
     collections::HashSet,
     io::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
+    sync::Arc,
 };
 
+use futures_util::TryStreamExt as _;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::{
     misbehaving::{Fault, Misbehaving, On, PUT_ID},
+    postgres_server::{Place, Server},
     process::{PROGRAM, Process, run, serve, sqlite, stderr, stdout},
     senders::{Senders, bundle, lost, post},
 };
@@ -27,8 +30,8 @@ struct Traces(HashSet<Trace>);
 
 impl Traces {
     /// The mark, and pieces of every body that is kept of the patient, which is compressed.
-    fn collect(database: &Path) -> Self {
-        let own = bodies(database, "LIKE");
+    async fn collect(held: &Held) -> Self {
+        let own = held.bodies("LIKE").await;
         let mut traces = HashSet::from([Trace::try_from(MARK.as_bytes()).unwrap()]);
         for body in &own {
             // From its middle: the beginnings of bodies are alike. Pieces, for it may lie on two pages.
@@ -39,16 +42,14 @@ impl Traces {
         Self(traces)
     }
 
-    /// How many are found in the files of the database, and in no body of another patient: some of
-    /// what compression leaves is alike in many.
-    fn hits(&self, database: &Path) -> usize {
-        let found = ["", "-wal", "-shm"].map(|suffix| {
-            let mut path = database.as_os_str().to_owned();
-            path.push(suffix);
-            self.found_in(&std::fs::read(PathBuf::from(path)).unwrap_or_default())
-        });
-        let mut found: HashSet<Trace> = found.into_iter().flatten().collect();
-        for body in bodies(database, "NOT LIKE") {
+    /// How many are found in these, and in no body of another patient: some of what compression
+    /// leaves is alike in many.
+    async fn hits(&self, held: &Held, places: Vec<Vec<u8>>) -> usize {
+        let mut found: HashSet<Trace> = places
+            .iter()
+            .flat_map(|bytes| self.found_in(bytes))
+            .collect();
+        for body in held.bodies("NOT LIKE").await {
             for alike in self.found_in(&body) {
                 found.remove(&alike);
             }
@@ -73,20 +74,83 @@ impl Traces {
     }
 }
 
-/// Everything compressed that is kept of the patient, or of all others.
-fn bodies(database: &Path, of: &str) -> Vec<Vec<u8>> {
-    let connection =
-        Connection::open_with_flags(database, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let sql = format!(
-        "WITH these AS (SELECT id FROM patient WHERE identifiers {of} '%{MARK}%') \
-         SELECT body FROM inbox_patient WHERE patient_id IN these \
-         UNION ALL SELECT body FROM resource WHERE patient_id IN these \
-         UNION ALL SELECT receipt FROM inbox WHERE receipt IS NOT NULL AND id IN \
-         (SELECT inbox_id FROM inbox_patient WHERE patient_id IN these)"
-    );
-    let mut statement = connection.prepare(&sql).unwrap();
-    let bodies = statement.query_map([], |row| row.get(0)).unwrap();
-    bodies.collect::<Result<_, _>>().unwrap()
+/// Where a service keeps what it has, as it lies there.
+enum Held {
+    Sqlite(PathBuf),
+    Postgres(Box<Place>),
+}
+
+impl Held {
+    fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Sqlite(file) => vec!["--database".to_owned(), sqlite(file)],
+            Self::Postgres(place) => place.arguments(),
+        }
+    }
+
+    /// Everything compressed that is kept of the patient, or of all others.
+    async fn bodies(&self, of: &str) -> Vec<Vec<u8>> {
+        let sql = format!(
+            "WITH these AS (SELECT id FROM patient WHERE identifiers {of} '%{MARK}%') \
+             SELECT body FROM inbox_patient WHERE patient_id IN (SELECT id FROM these) \
+             UNION ALL SELECT body FROM resource WHERE patient_id IN (SELECT id FROM these) \
+             UNION ALL SELECT receipt FROM inbox WHERE receipt IS NOT NULL AND id IN \
+             (SELECT inbox_id FROM inbox_patient WHERE patient_id IN (SELECT id FROM these))"
+        );
+        match self {
+            Self::Sqlite(file) => {
+                let only = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+                let connection = Connection::open_with_flags(file, only).unwrap();
+                let mut statement = connection.prepare(&sql).unwrap();
+                let bodies = statement.query_map([], |row| row.get(0)).unwrap();
+                bodies.collect::<Result<_, _>>().unwrap()
+            }
+            Self::Postgres(place) => {
+                let rows = place.client().await.query(&sql, &[]).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
+        }
+    }
+
+    /// What can still be read of it: the file with its log; every row of every table.
+    async fn everything(&self) -> Vec<Vec<u8>> {
+        const TABLES: &str = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'";
+        match self {
+            Self::Sqlite(file) => ["", "-wal", "-shm"]
+                .map(|suffix| {
+                    let mut path = file.clone().into_os_string();
+                    path.push(suffix);
+                    std::fs::read(PathBuf::from(path)).unwrap_or_default()
+                })
+                .into(),
+            Self::Postgres(place) => {
+                let client = place.client().await;
+                let mut everything = Vec::new();
+                for row in client.query(TABLES, &[]).await.unwrap() {
+                    let table: String = row.get(0);
+                    let copy = format!("COPY {table} TO STDOUT (FORMAT binary)");
+                    let rows = client.copy_out(&copy).await.unwrap();
+                    let rows: Vec<_> = rows.try_collect().await.unwrap();
+                    everything.push(rows.concat());
+                }
+                everything
+            }
+        }
+    }
+}
+
+/// Files of a database on a PostgreSQL, as they lie on its disk.
+async fn files(place: &Place) -> Vec<Vec<u8>> {
+    const OID: &str = "SELECT oid FROM pg_database WHERE datname = current_database()";
+    let client = place.client().await;
+    client.batch_execute("CHECKPOINT").await.unwrap();
+    let oid: u32 = client.query_one(OID, &[]).await.unwrap().get(0);
+    let folder = place.server.data().join("base").join(oid.to_string());
+    let files = std::fs::read_dir(folder).unwrap();
+    files
+        // One that is gone by now holds nothing any more.
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap_or_default())
+        .collect()
 }
 
 /// A call of CDS Hooks with low counts: a card, which is kept.
@@ -137,8 +201,29 @@ fn delete(base: &str, patient: &str) -> (Option<i32>, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_of_a_deleted_patient() {
     let directory = tempfile::tempdir().unwrap();
-    let database = directory.path().join("m.db");
-    let process = Process::start(serve(&["--database", &sqlite(&database)]));
+    let held = Held::Sqlite(directory.path().join("m.db"));
+    nothing_is_left("SQLite", &held).await;
+}
+
+/// In no row, at once; in no file once PostgreSQL was told to write its files anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_a_deleted_patient_on_postgresql() {
+    let name = "nothing_is_left_of_a_deleted_patient_on_postgresql";
+    // Its catalogues are written anew too, which others would have to wait for.
+    let Some(server) = Server::new(name, &[]) else {
+        return;
+    };
+    let held = Held::Postgres(Box::new(Place::on(&Arc::new(server))));
+    nothing_is_left("PostgreSQL", &held).await;
+}
+
+async fn nothing_is_left(engine: &str, held: &Held) {
+    let start = || {
+        let mut command = serve(&[]);
+        command.args(held.arguments());
+        Process::start(command)
+    };
+    let process = start();
     let senders = Senders::start(&process.base);
     senders
         .until("others are stored", |senders| senders.acknowledged() >= 20)
@@ -167,8 +252,12 @@ async fn nothing_is_left_of_a_deleted_patient() {
     senders
         .until("others go on", |senders| senders.acknowledged() >= 60)
         .await;
-    let traces = Traces::collect(&database);
-    let before = traces.hits(&database);
+    if let Held::Postgres(place) = held {
+        // Its statistics hold values too.
+        place.client().await.batch_execute("ANALYZE").await.unwrap();
+    }
+    let traces = Traces::collect(held).await;
+    let before = traces.hits(held, held.everything().await).await;
     assert!(before > 50, "{before}");
 
     let (code, said) = delete(
@@ -176,31 +265,46 @@ async fn nothing_is_left_of_a_deleted_patient() {
         &format!("https://hospital.example/mrn|{MARK}"),
     );
     assert_eq!((code, said.contains("deleted")), (Some(0), true), "{said}");
-    let after = traces.hits(&database);
+    let after = traces.hits(held, held.everything().await).await;
     let still = senders.acknowledged();
     senders
         .until("others go on", |senders| {
             senders.acknowledged() >= still + 20
         })
         .await;
-    let later = traces.hits(&database);
+    let later = traces.hits(held, held.everything().await).await;
     let acknowledged = senders.stop().await;
     let (code, said) = delete(&process.base, &format!("Patient/{MARK}"));
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("nothing is held"), "{said}");
     let others_lost = lost(&process.base, &acknowledged).await;
+    let ended = process.stop();
+    assert!(!ended.log.contains(MARK), "{}", ended.log);
+    let in_files = match held {
+        Held::Sqlite(_) => String::new(),
+        Held::Postgres(place) => {
+            let before = traces.hits(held, files(place).await).await;
+            let client = place.client().await;
+            for rewrite in ["ANALYZE", "VACUUM FULL"] {
+                client.batch_execute(rewrite).await.unwrap();
+            }
+            let after = traces.hits(held, files(place).await).await;
+            assert_eq!(after, 0, "its files were rewritten");
+            format!(", {before} in its files until they are rewritten")
+        }
+    };
     // Sent again it is a new patient.
+    let process = start();
     let again = post(&process.base, &whole).await.unwrap();
     assert!(
         !again.replayed && again.text.contains("201"),
         "{}",
         again.text
     );
-    let ended = process.stop();
-    assert!(!ended.log.contains(MARK), "{}", ended.log);
+    assert_eq!(process.stop().code, Some(0));
     println!(
-        "P16 deletion: {} traces, {before} hits before, {after} after the answer, {later} under load later; \
-         {} others acknowledged, lost {others_lost}",
+        "P16 deletion on {engine}: {} traces, {before} hits before, {after} after the answer, {later} under load later{in_files}; \
+         {} others acknowledged, lost={others_lost}",
         traces.0.len(),
         acknowledged.len()
     );

@@ -281,6 +281,14 @@ impl Outbox for MemoryOutbox {
         Ok(leases)
     }
 
+    async fn probe(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Leased>, Infallible> {
+        self.lease(target, now, 1).await
+    }
+
     async fn settle(&self, leased: &Leased, settlement: Settlement) -> Result<bool, Infallible> {
         let mut memory = self.0.lock().unwrap();
         if let Next::Held { hold, .. } = settlement.next {

@@ -161,6 +161,7 @@ async fn a_token_is_kept_for_four_fifths_of_its_life() {
     for (seconds, tokens) in [(0, 1), (100, 1), (239, 1), (240, 2), (400, 2), (480, 3)] {
         assert_eq!(run.send_at(after(seconds)).await, Outcome::Delivered);
         assert_eq!(run.tokens(), tokens, "after {seconds} s");
+        assert_eq!(run.target.tokens(), u64::try_from(tokens).ok());
     }
     assert_eq!(run.hostile.truth().asked(On::Discovery), 1);
     // A clock that goes back makes nothing last longer.
@@ -522,6 +523,14 @@ async fn a_finding_arrives_at_a_server_that_knows_us_by_our_published_keys() {
     })
     .await;
     assert_eq!(hostile.truth().asked(On::Token), 1);
+    let metrics = service.client.get(format!("{}/metrics", service.base));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let line = "\nmarrowflag_token_refresh_total{target=\"default\"} 1\n";
+    assert!(metrics.contains(line), "{metrics}");
+    assert!(
+        metrics.contains("\nmarrowflag_store_free_bytes"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

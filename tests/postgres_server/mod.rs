@@ -43,6 +43,44 @@ pub(crate) struct Server {
     process: Mutex<Option<Child>>,
 }
 
+/// A database with the identity key that belongs to it.
+pub(crate) struct Place {
+    pub(crate) server: Arc<Server>,
+    pub(crate) database: String,
+    pub(crate) key: tempfile::NamedTempFile,
+}
+
+impl Place {
+    /// A new one.
+    pub(crate) fn on(server: &Arc<Server>) -> Self {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(key.path(), "07".repeat(32)).unwrap();
+        Self {
+            database: server.database(None),
+            server: Arc::clone(server),
+            key,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.url(&self.database)
+    }
+
+    pub(crate) async fn client(&self) -> tokio_postgres::Client {
+        self.server.client(&self.database).await
+    }
+
+    /// What a service is told of it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        vec![
+            "--database".to_owned(),
+            self.url(),
+            "--identity-key-file".to_owned(),
+            self.key.path().display().to_string(),
+        ]
+    }
+}
+
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -117,12 +155,22 @@ impl Server {
         Some(server)
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where its files are.
+    pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// One of its programs, as its user.
+    pub(crate) fn command(&self, program: &str) -> Command {
         self.as_user(&self.bin.join(program))
+    }
+
+    /// A new folder that is the server's own.
+    pub(crate) fn folder(&self, path: &Path) {
+        std::fs::create_dir(path).unwrap();
+        if let Some((uid, gid)) = self.user {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
+        }
     }
 
     /// The server does not run as root.

@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -33,6 +33,7 @@ use marrowflag::{
         sqlite::{self, Sqlite},
     },
 };
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use time::{OffsetDateTime, macros::datetime};
 use tokio::sync::watch;
@@ -42,13 +43,13 @@ use crate::{
         Defect, Hospital, MRN, Request, Way, content_hash,
         counts::{Promised, Submission, count},
     },
-    postgres_server::Server,
+    postgres_server::{self, Server},
 };
 
 /// When the laboratories' days are.
 const START: OffsetDateTime = datetime!(2026-11-20 12:00 UTC);
 /// Longer than anything takes, on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A number that an environment variable may change.
 pub(crate) fn number(name: &str, usual: usize) -> usize {
@@ -159,11 +160,7 @@ async fn keep(
 /// Where a service keeps what it has.
 pub(crate) enum Place {
     Sqlite(tempfile::TempDir),
-    Postgres {
-        server: Arc<Server>,
-        database: String,
-        key: tempfile::NamedTempFile,
-    },
+    Postgres(postgres_server::Place),
 }
 
 impl Place {
@@ -172,51 +169,67 @@ impl Place {
     }
 
     pub(crate) fn postgres(server: &Arc<Server>) -> Self {
-        let key = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(key.path(), "07".repeat(32)).unwrap();
-        Self::Postgres {
-            database: server.database(None),
-            server: Arc::clone(server),
-            key,
-        }
+        Self::Postgres(postgres_server::Place::on(server))
     }
 
     fn arguments(&self) -> Vec<String> {
         match self {
-            Self::Sqlite(directory) => {
-                let file = directory.path().join("marrowflag.db");
-                vec![
-                    "--database".to_owned(),
-                    format!("sqlite:{}", file.display()),
-                ]
-            }
-            Self::Postgres {
-                server,
-                database,
-                key,
-            } => vec![
+            Self::Sqlite(_) => vec![
                 "--database".to_owned(),
-                server.url(database),
-                "--identity-key-file".to_owned(),
-                key.path().display().to_string(),
+                format!("sqlite:{}", self.file("marrowflag.db").display()),
             ],
+            Self::Postgres(place) => place.arguments(),
+        }
+    }
+
+    /// A file beside the database.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Sqlite(directory) => directory.path().join(name),
+            Self::Postgres(_) => panic!("PostgreSQL has its own files"),
+        }
+    }
+
+    /// Values older than those of the last years, and bodies that no value points to: what a
+    /// service forgets.
+    pub(crate) async fn too_old(&self) -> i64 {
+        let old = |table: &str, long_ago: &str| {
+            format!("(SELECT count(*) FROM {table} WHERE effective_at < {long_ago})")
+        };
+        let sql = |long_ago: &str| {
+            format!(
+                "SELECT {} + {} + (SELECT count(*) FROM inbox_patient AS body \
+                 WHERE NOT EXISTS (SELECT 1 FROM observation AS value \
+                 WHERE value.patient_id = body.patient_id AND value.patient_seq = body.patient_seq) \
+                 AND NOT EXISTS (SELECT 1 FROM observation_version AS value \
+                 WHERE value.patient_id = body.patient_id AND value.patient_seq = body.patient_seq))",
+                old("observation", long_ago),
+                old("observation_version", long_ago),
+            )
+        };
+        match self {
+            Self::Sqlite(_) => {
+                let file = self.file("marrowflag.db");
+                let only = OpenFlags::SQLITE_OPEN_READ_ONLY;
+                let connection = Connection::open_with_flags(file, only).unwrap();
+                connection.busy_timeout(PATIENCE).unwrap();
+                let sql = sql("1577836800000");
+                connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+            }
+            Self::Postgres(place) => {
+                let client = place.client().await;
+                let sql = sql("'2020-01-01'");
+                client.query_one(&sql, &[]).await.unwrap().get(0)
+            }
         }
     }
 
     /// The store itself, when no service runs on it.
     fn open(&self) -> Arc<dyn Store> {
         match self {
-            Self::Sqlite(directory) => {
-                let file = directory.path().join("marrowflag.db");
-                Arc::new(Sqlite::open(&sqlite::Options::new(file, START, [0; 32])).unwrap())
-            }
-            Self::Postgres {
-                server,
-                database,
-                key,
-            } => {
-                let (url, key) = (server.url(database), Path::new(key.path()));
-                let options = postgres::Options::new(&url, key, "check".to_owned(), START);
+            Self::Sqlite(_) => open_file(self.file("marrowflag.db")),
+            Self::Postgres(place) => {
+                let options = postgres::Options::new(place.url(), place.key.path(), "check", START);
                 // On a thread of its own: opening blocks.
                 let open = || Postgres::open(&options).unwrap();
                 let store = std::thread::scope(|scope| scope.spawn(open).join().unwrap());
@@ -224,6 +237,25 @@ impl Place {
             }
         }
     }
+}
+
+fn open_file(file: PathBuf) -> Arc<dyn Store> {
+    Arc::new(Sqlite::open(&sqlite::Options::new(file, START, [0; 32])).unwrap())
+}
+
+/// What was promised before a copy and is not in it, which has to be a whole database with its
+/// key; nor what was promised of it `since`, while it was made.
+pub(crate) async fn missing_in_copy(
+    copy: &Path,
+    promised: &Promised,
+    since: &Promised,
+) -> Vec<String> {
+    let store = open_file(copy.to_owned());
+    let mut lost = missing(&store, promised).await;
+    let not_corrected = missing(&store, since).await;
+    lost.retain(|value| not_corrected.contains(value));
+    store.close().await.unwrap();
+    lost
 }
 
 /// `marrowflag serve`; killed when dropped.
@@ -270,6 +302,15 @@ impl Service {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Asks it for a copy of its database; whether it says that this was made.
+    pub(crate) async fn back_up(&self, to: &Path) -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marrowflag"));
+        command.arg("backup").arg(to).args(["--server", &self.base]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let asked = tokio::task::spawn_blocking(move || command.status().unwrap());
+        asked.await.unwrap().success()
     }
 
     /// Asks it to stop.
@@ -320,6 +361,11 @@ impl Ledger {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (of(&self.receipts), of(&self.unanswered), of(&self.replayed))
     }
+
+    /// What was promised so far.
+    pub(crate) fn promised(&self) -> Promised {
+        self.promised.lock().unwrap().clone()
+    }
 }
 
 /// Laboratories that send until they have every receipt, wherever the service is.
@@ -342,6 +388,17 @@ impl Load {
         each: usize,
         ledger: &Arc<Ledger>,
     ) -> Self {
+        Self::start_from(0, shift, laboratories, each, ledger)
+    }
+
+    /// The same, beginning with the count of another week.
+    pub(crate) fn start_from(
+        week: i64,
+        shift: usize,
+        laboratories: usize,
+        each: usize,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
         let (base, listen) = watch::channel(None);
         let mut tasks = tokio::task::JoinSet::new();
         for (number, mrn) in patients(shift, laboratories).enumerate() {
@@ -349,7 +406,7 @@ impl Load {
                 let (number, turn) = (i64::try_from(number).unwrap(), i64::try_from(turn).unwrap());
                 // Up and down, so that most of them change something.
                 let severity = usize::try_from((number + turn) % 4).unwrap();
-                count(&mrn, turn / 2, turn % 2, severity, START)
+                count(&mrn, week + turn / 2, turn % 2, severity, START)
             });
             let submissions: Vec<_> = submissions.collect();
             tasks.spawn(send(submissions, listen.clone(), Arc::clone(ledger)));
@@ -467,16 +524,10 @@ pub(crate) async fn settle(
 }
 
 async fn compare(store: &Arc<dyn Store>, keeper: &Keeper, ledger: &Ledger) -> Verdict {
-    let mut verdict = Verdict::default();
-    let promised = ledger.promised.lock().unwrap().clone();
-    for (mrn, values) in promised.values() {
-        let held = timeline(store, mrn).await;
-        for (identifier, value) in values {
-            if held.get(identifier).map(String::as_str) != Some(value) {
-                verdict.lost.push(format!("value {identifier}"));
-            }
-        }
-    }
+    let mut verdict = Verdict {
+        lost: missing(store, &ledger.promised()).await,
+        ..Verdict::default()
+    };
     let not_sent = DeliveryFilter {
         state: Some("parked".to_owned()),
         ..DeliveryFilter::default()
@@ -507,6 +558,20 @@ async fn compare(store: &Arc<dyn Store>, keeper: &Keeper, ledger: &Ledger) -> Ve
     verdict.duplicated.extend(hospital.duplicates());
     verdict.duplicated.extend(hospital.regressions.clone());
     verdict
+}
+
+/// Values that were promised and are not there.
+async fn missing(store: &Arc<dyn Store>, promised: &Promised) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (mrn, values) in promised.values() {
+        let held = timeline(store, mrn).await;
+        for (identifier, value) in values {
+            if held.get(identifier).map(String::as_str) != Some(value) {
+                missing.push(format!("value {identifier}"));
+            }
+        }
+    }
+    missing
 }
 
 /// Every resource of a type.

@@ -10,7 +10,10 @@ mod scope;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jsonwebtoken::jwk::JwkSet;
@@ -58,6 +61,8 @@ pub struct Smart {
     registration: Mutex<(Option<OffsetDateTime>, Arc<Registration>)>,
     /// What the newest token lets us write, as far as is known.
     granted: Mutex<Option<Granted>>,
+    /// Tokens that were given.
+    given: AtomicU64,
     /// Held while a token is asked for, so that one is asked for at a time.
     state: tokio::sync::Mutex<State>,
 }
@@ -157,6 +162,7 @@ impl Smart {
             random,
             registration: Mutex::new((None, Arc::new(registration))),
             granted: Mutex::default(),
+            given: AtomicU64::new(0),
             state: tokio::sync::Mutex::default(),
         })
     }
@@ -170,6 +176,11 @@ impl Smart {
     pub(super) fn writes(&self, kind: &str) -> bool {
         let granted = lock(&self.granted);
         granted.as_ref().is_none_or(|granted| granted.writes(kind))
+    }
+
+    /// How many tokens were given.
+    pub(super) fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
     }
 
     /// The `Authorization` header; another one than `refused`.
@@ -196,6 +207,7 @@ impl Smart {
         match self.fetch(&mut state, now).await {
             Ok(held) => {
                 state.failed = None;
+                self.given.fetch_add(1, Ordering::Relaxed);
                 Ok(state.held.insert(held).header.clone())
             }
             Err(outcome) => {

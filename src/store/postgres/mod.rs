@@ -45,7 +45,7 @@ use super::{
     delivery::Hold,
     error::{Fatal, OpenError, Result, StoreError},
     keys::Hash,
-    lease::{Leased, PatientId, Settlement, TargetId},
+    lease::{Leased, PatientId, Pick, Settlement, TargetId},
     reading::{
         DeliveryDetail, DeliveryFilter, DeliverySummary, Figures, HeldResource, KnownPatient, Page,
         Search, TargetRow,
@@ -210,19 +210,23 @@ impl Shared {
         Ok(place)
     }
 
-    async fn lease(&self, target: TargetId, now: i64, limit: usize) -> Result<Vec<Leased>> {
+    async fn lease(
+        &self,
+        target: TargetId,
+        now: i64,
+        limit: usize,
+        pick: Pick,
+    ) -> Result<Vec<Leased>> {
         let _one = self.leasing.lock().await;
         if !self.replica.is_alive() {
             return Ok(Vec::new());
         }
-        let many = u64::try_from(limit).unwrap_or(u64::MAX);
-        let turn = self.leases.fetch_add(many, Ordering::Relaxed);
         let me = self.replica.id();
         let mut leased = write(&self.working, |connection| {
             let (me, replica) = (me.clone(), Arc::clone(&self.replica));
             Box::pin(async move {
                 replica.find_stray(connection).await?;
-                outbox::lease(connection, &me, target, now, limit, turn).await
+                outbox::lease(connection, &me, target, now, limit, pick).await
             })
         })
         .await;
@@ -370,11 +374,23 @@ impl Store for Postgres {
     ) -> Pending<'_, Vec<Leased>> {
         let shared = Arc::clone(&self.shared);
         let now = codec::millis(now);
-        self.spawn(async move { shared.lease(target, now, limit).await })
+        let many = u64::try_from(limit).unwrap_or(u64::MAX);
+        let pick = Pick::InTurn(shared.leases.fetch_add(many, Ordering::Relaxed));
+        self.spawn(async move { shared.lease(target, now, limit, pick).await })
+    }
+
+    fn probe(&self, target: TargetId, now: OffsetDateTime) -> Pending<'_, Vec<Leased>> {
+        let shared = Arc::clone(&self.shared);
+        let now = codec::millis(now);
+        self.spawn(async move { shared.lease(target, now, 1, Pick::Probe).await })
     }
 
     fn may_send(&self) -> bool {
         self.shared.replica.is_alive()
+    }
+
+    fn replicas(&self) -> usize {
+        self.shared.replica.live()
     }
 
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool> {

@@ -20,7 +20,7 @@ use crate::{
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
         lease::{
-            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId,
+            AttemptRecord, Fate, Item, Leased, PatientId, Pick, RemoteId, Settlement, TargetId,
             Unconfirmed, Written,
         },
         reading::{DeliveryDetail, DeliveryFilter, DeliverySummary, TargetRow, collect_references},
@@ -74,14 +74,14 @@ pub(super) async fn hold(
     Ok(())
 }
 
-/// Take up to `limit` lanes. `turn` counts leases: every fourth takes the longest due.
+/// Take up to `limit` lanes.
 pub(super) async fn lease(
     connection: &Connection,
     me: &str,
     target: TargetId,
     now: i64,
     limit: usize,
-    turn: u64,
+    pick: Pick,
 ) -> Tried<Vec<Leased>> {
     const REST: &str = "UPDATE lane SET due_at = NULL WHERE target_id = $1 AND patient_id = $2";
     const OWN: &str = "UPDATE lane SET owner = $3, fence = $4 \
@@ -89,13 +89,13 @@ pub(super) async fn lease(
     const FLIES: &str = "UPDATE delivery SET state = 'in_flight' WHERE id = $1";
     recheck(connection, target, now).await?;
     let mut leased = Vec::new();
-    let mut turn = turn;
+    let mut pick = pick;
     while leased.len() < limit {
-        let Some((patient, fence, verify_first)) = next_lane(connection, target, now, turn).await?
+        let Some((patient, fence, verify_first)) = next_lane(connection, target, now, pick).await?
         else {
             break;
         };
-        turn = turn.wrapping_add(1);
+        pick = pick.next();
         let Some(delivery) = next_delivery(connection, target, patient).await? else {
             connection.run(REST, &[&target.0, &patient.0]).await?;
             continue;
@@ -114,7 +114,7 @@ async fn next_lane(
     connection: &Connection,
     target: TargetId,
     now: i64,
-    turn: u64,
+    pick: Pick,
 ) -> Tried<Option<(PatientId, i64, bool)>> {
     // A lane scheduled in the future of its own making is due: the clock went back.
     const BY_PRIORITY: &str = "SELECT patient_id, fence, verify_first FROM lane \
@@ -125,7 +125,15 @@ async fn next_lane(
          WHERE target_id = $1 AND due_at IS NOT NULL AND owner IS NULL \
          AND (due_at <= $2 OR scheduled_at > $2) ORDER BY due_at LIMIT 1 \
          FOR UPDATE SKIP LOCKED";
-    let sql = if turn % 4 == 3 { BY_DUE } else { BY_PRIORITY };
+    const BY_CHANCE: &str = "SELECT patient_id, fence, verify_first FROM lane \
+         WHERE target_id = $1 AND due_at IS NOT NULL AND owner IS NULL \
+         AND (due_at <= $2 OR scheduled_at > $2) ORDER BY priority DESC, random() LIMIT 1 \
+         FOR UPDATE SKIP LOCKED";
+    let sql = match pick {
+        Pick::Probe => BY_CHANCE,
+        Pick::InTurn(turn) if turn % 4 == 3 => BY_DUE,
+        Pick::InTurn(_) => BY_PRIORITY,
+    };
     connection
         .one(sql, &[&target.0, &Millis(now)], |row| {
             Ok((PatientId(get(row, 0)?), get(row, 1)?, get(row, 2)?))

@@ -7,10 +7,13 @@ use super::{
     connection::{Connection, Millis, Tried},
     read,
 };
-use crate::store::{
-    keys::Hash,
-    lease::PatientId,
-    removal::{self, Due, Found, Retention},
+use crate::{
+    fault::crash_point,
+    store::{
+        keys::Hash,
+        lease::PatientId,
+        removal::{self, Due, Found, Retention},
+    },
 };
 
 /// Everything about the patients that any of these keys leads to; how many they were.
@@ -124,6 +127,7 @@ pub(super) async fn forget(connection: &Connection, due: Due) -> Tried<()> {
     for sql in removal::FINDINGS {
         removed += connection.run(sql, &[&patient.0, &before]).await?;
     }
+    crash_point!("retention.batch");
     if removed > 0 {
         for sql in removal::LEFTOVERS {
             connection.run(sql, &[&patient.0]).await?;

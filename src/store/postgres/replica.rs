@@ -97,6 +97,15 @@ impl Replica {
         self.state().stray = true;
     }
 
+    /// Processes that work, ourselves included, as far as was seen.
+    pub(super) fn live(&self) -> usize {
+        let state = self.state();
+        let others = state.others.values();
+        1 + others
+            .filter(|(beat, since)| beat.is_some() && since.elapsed() < self.timing.standstill)
+            .count()
+    }
+
     /// Say that we work, and look at the others. `now` goes into new rows only.
     pub(super) async fn beat(&self, pool: &Pool, now: i64) -> Result<()> {
         const BEAT: &str = "UPDATE replica SET beat = beat + 1 WHERE id = $1";
@@ -146,15 +155,16 @@ impl Replica {
         Ok(())
     }
 
-    /// Look at the owners of lanes, and take over from those that stand still.
+    /// Look at the others, and take over from those that stand still.
     async fn watch(&self, pool: &Pool) -> Result<()> {
-        const OWNERS: &str = "SELECT owners.owner, replica.beat \
-             FROM (SELECT DISTINCT owner FROM lane WHERE owner IS NOT NULL AND owner <> $1) \
-             AS owners LEFT JOIN replica ON replica.id = owners.owner";
+        const OTHERS: &str = "SELECT coalesce(owners.owner, replica.id), replica.beat \
+             FROM (SELECT DISTINCT owner FROM lane WHERE owner IS NOT NULL) AS owners \
+             FULL JOIN replica ON replica.id = owners.owner \
+             WHERE coalesce(owners.owner, replica.id) <> $1";
         let me = self.id();
         let seen: Vec<(String, Option<i64>)> = read(pool, move |connection| {
             Box::pin(async move {
-                let rows = connection.all(OWNERS, &[&me]).await?;
+                let rows = connection.all(OTHERS, &[&me]).await?;
                 Ok(rows
                     .iter()
                     .map(|row| Ok((get(row, 0)?, find(row, 1)?)))

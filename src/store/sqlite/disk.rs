@@ -13,6 +13,11 @@ pub(super) fn is_low(folder: &Path) -> bool {
     room(folder).is_some_and(|(free, size)| free < reserve(size))
 }
 
+/// Bytes that we may still write, where that can be asked.
+pub(super) fn free(folder: &Path) -> Option<u64> {
+    room(folder).map(|(free, _)| free)
+}
+
 fn reserve(size: u64) -> u64 {
     RESERVE.min(size / SHARE)
 }

@@ -34,7 +34,7 @@ use super::{
     delivery::Hold,
     error::{Fatal, OpenError, Result, StoreError},
     keys::Hash,
-    lease::{Leased, PatientId, Settlement, TargetId},
+    lease::{Leased, PatientId, Pick, Settlement, TargetId},
     reading::{
         DeliveryDetail, DeliveryFilter, DeliverySummary, Figures, HeldResource, KnownPatient, Page,
         Search, TargetRow,
@@ -173,6 +173,24 @@ impl Shared {
             Some(connection) => Ok(connection),
             None => open::connect_reader(&self.path),
         }
+    }
+
+    async fn lease(
+        &self,
+        target: TargetId,
+        now: OffsetDateTime,
+        limit: usize,
+        pick: Pick,
+    ) -> Result<Vec<Leased>> {
+        let me = self.replica.clone();
+        let now = codec::millis(now);
+        let mut leased = self
+            .write(move |connection| outbox::lease(connection, &me, target, now, limit, pick))
+            .await?;
+        for one in &mut leased {
+            one.verify_first |= self.restored;
+        }
+        Ok(leased)
     }
 
     /// Work of our own on the writer.
@@ -316,20 +334,13 @@ impl Store for Sqlite {
         now: OffsetDateTime,
         limit: usize,
     ) -> Pending<'_, Vec<Leased>> {
-        let shared = Arc::clone(&self.shared);
-        let now = codec::millis(now);
-        Box::pin(async move {
-            let me = shared.replica.clone();
-            let many = u64::try_from(limit).unwrap_or(u64::MAX);
-            let turn = shared.leases.fetch_add(many, Ordering::Relaxed);
-            let mut leased = shared
-                .write(move |connection| outbox::lease(connection, &me, target, now, limit, turn))
-                .await?;
-            for one in &mut leased {
-                one.verify_first |= shared.restored;
-            }
-            Ok(leased)
-        })
+        let many = u64::try_from(limit).unwrap_or(u64::MAX);
+        let turn = self.shared.leases.fetch_add(many, Ordering::Relaxed);
+        Box::pin(self.shared.lease(target, now, limit, Pick::InTurn(turn)))
+    }
+
+    fn probe(&self, target: TargetId, now: OffsetDateTime) -> Pending<'_, Vec<Leased>> {
+        Box::pin(self.shared.lease(target, now, 1, Pick::Probe))
     }
 
     fn settle(&self, leased: &Leased, settlement: Settlement) -> Pending<'_, bool> {
@@ -443,6 +454,7 @@ impl Store for Sqlite {
             Ok(Figures {
                 queue_length: shared.status.queued.load(Ordering::Relaxed),
                 wal_bytes: std::fs::metadata(wal).map_or(0, |wal| wal.len()),
+                free_bytes: disk::free(open::folder(&shared.path)),
                 groups: shared.status.groups.load(Ordering::Relaxed),
                 commits: shared.status.commits.load(Ordering::Relaxed),
                 ..figures

@@ -139,10 +139,7 @@ fn lock(path: &Path) -> Opened<File> {
         path: lock_path.clone(),
         source,
     };
-    let mut how = OpenOptions::new();
-    how.create(true).truncate(false).write(true);
-    private(&mut how);
-    let file = how.open(&lock_path).map_err(io)?;
+    let file = private_file(&lock_path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
@@ -443,19 +440,21 @@ pub(super) fn folder(path: &Path) -> &Path {
     }
 }
 
-/// An empty file that nobody else may read.
-pub(super) fn private_file(path: &Path) -> std::io::Result<()> {
+/// A file that nobody else may read, made when there is none.
+pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
     let mut how = OpenOptions::new();
     how.create(true).truncate(false).write(true);
     private(&mut how);
-    how.open(path).map(drop)
+    how.open(path)
 }
 
 fn create_private(path: &Path) -> Opened<()> {
-    private_file(path).map_err(|source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    private_file(path)
+        .map(drop)
+        .map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Patients' data and keys are nobody else's business.

@@ -15,7 +15,7 @@ use crate::{
         delivery::{Class, First, Hold, Next},
         error::{Result, StoreError},
         lease::{
-            AttemptRecord, Fate, Item, Leased, PatientId, RemoteId, Settlement, TargetId,
+            AttemptRecord, Fate, Item, Leased, PatientId, Pick, RemoteId, Settlement, TargetId,
             Unconfirmed, Written,
         },
         reading::{DeliveryDetail, DeliveryFilter, DeliverySummary, TargetRow, collect_references},
@@ -84,23 +84,23 @@ pub(super) fn free_all(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Take up to `limit` lanes. `turn` counts leases: every fourth takes the longest due.
+/// Take up to `limit` lanes.
 pub(super) fn lease(
     connection: &Connection,
     me: &str,
     target: TargetId,
     now: i64,
     limit: usize,
-    turn: u64,
+    pick: Pick,
 ) -> Result<Vec<Leased>> {
     recheck(connection, target, now)?;
     let mut leased = Vec::new();
-    let mut turn = turn;
+    let mut pick = pick;
     while leased.len() < limit {
-        let Some((patient, fence, verify_first)) = next_lane(connection, target, now, turn)? else {
+        let Some((patient, fence, verify_first)) = next_lane(connection, target, now, pick)? else {
             break;
         };
-        turn = turn.wrapping_add(1);
+        pick = pick.next();
         let Some(delivery) = next_delivery(connection, target, patient)? else {
             execute(
                 connection,
@@ -136,7 +136,7 @@ fn next_lane(
     connection: &Connection,
     target: TargetId,
     now: i64,
-    turn: u64,
+    pick: Pick,
 ) -> Result<Option<(PatientId, i64, bool)>> {
     // A lane scheduled in the future of its own making is due: the clock went back.
     const BY_PRIORITY: &str = "SELECT patient_id, fence, verify_first FROM lane \
@@ -145,7 +145,14 @@ fn next_lane(
     const BY_DUE: &str = "SELECT patient_id, fence, verify_first FROM lane \
          WHERE target_id = ?1 AND due_at IS NOT NULL AND owner IS NULL \
          AND (due_at <= ?2 OR scheduled_at > ?2) ORDER BY due_at LIMIT 1";
-    let sql = if turn % 4 == 3 { BY_DUE } else { BY_PRIORITY };
+    const BY_CHANCE: &str = "SELECT patient_id, fence, verify_first FROM lane \
+         WHERE target_id = ?1 AND due_at IS NOT NULL AND owner IS NULL \
+         AND (due_at <= ?2 OR scheduled_at > ?2) ORDER BY priority DESC, random() LIMIT 1";
+    let sql = match pick {
+        Pick::Probe => BY_CHANCE,
+        Pick::InTurn(turn) if turn % 4 == 3 => BY_DUE,
+        Pick::InTurn(_) => BY_PRIORITY,
+    };
     first(connection, sql, params![target.0, now], |row| {
         Ok((PatientId(get(row, 0)?), get(row, 1)?, get(row, 2)?))
     })

@@ -7,11 +7,14 @@ use super::{
     read,
     rows::{all, execute, first},
 };
-use crate::store::{
-    error::Result,
-    keys::Hash,
-    lease::PatientId,
-    removal::{self, Due, Found, Retention},
+use crate::{
+    fault::crash_point,
+    store::{
+        error::Result,
+        keys::Hash,
+        lease::PatientId,
+        removal::{self, Due, Found, Retention},
+    },
 };
 
 /// Everything about the patients that any of these keys leads to; how many they were.
@@ -100,6 +103,7 @@ pub(super) fn forget(connection: &Connection, due: Due) -> Result<()> {
     for sql in removal::FINDINGS {
         removed += execute(connection, sql, params![patient.0, cutoffs.findings])?;
     }
+    crash_point!("retention.batch");
     if removed > 0 {
         for sql in removal::LEFTOVERS {
             execute(connection, sql, params![patient.0])?;

@@ -30,7 +30,7 @@ use crate::{
 /// Work of a group, and bytes of their bodies: more waits for the next group.
 const GROUP: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
-/// Idle for this long: the log is written back.
+/// Nothing was written for this long: the log is written back.
 const IDLE: Duration = Duration::from_secs(1);
 /// While nothing can be written, try again this often.
 const PROBE: Duration = Duration::from_secs(5);
@@ -235,7 +235,8 @@ pub(super) fn execute(connection: &Connection, sql: &str) -> Result<usize> {
 pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
     let status = &consumer.status;
     let mut unwritable_since: Option<Instant> = None;
-    let mut written = false;
+    // Since when the log has something to write back; a courier that only looks writes nothing.
+    let mut written: Option<Instant> = None;
     loop {
         let low = disk::is_low(folder(wal));
         if low != status.low.swap(low, Ordering::Relaxed) {
@@ -256,8 +257,7 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
                 if unwritable_since.is_some() {
                     let probe = probe(connection);
                     judge(status, &mut unwritable_since, probe.err().as_ref());
-                } else if written {
-                    written = false;
+                } else if written.take().is_some() {
                     judge(
                         status,
                         &mut unwritable_since,
@@ -273,10 +273,10 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
             None => Ok(()),
         };
         let outcome = outcome.and_then(|()| begin(connection));
+        let changes = connection.total_changes();
         let submissions = group.iter().filter(|job| job.submission).count() as u64;
         let (acknowledgements, outcome) = commit(connection, group, outcome);
         if outcome.is_ok() {
-            written = true;
             status.groups.fetch_add(1, Ordering::Relaxed);
             status.commits.fetch_add(submissions, Ordering::Relaxed);
         }
@@ -297,7 +297,12 @@ pub(super) fn run(connection: &Connection, consumer: &Consumer, wal: &Path) {
             let uncut = cut.as_ref().err().filter(|_| cuts);
             acknowledge(outcome.as_ref().err().or(uncut).cloned());
         }
-        if std::fs::metadata(wal).is_ok_and(|wal| wal.len() > WAL_LIMIT) {
+        if connection.total_changes() != changes {
+            written = Some(Instant::now());
+        }
+        let idle = written.is_some_and(|since| since.elapsed() >= IDLE);
+        if idle || std::fs::metadata(wal).is_ok_and(|wal| wal.len() > WAL_LIMIT) {
+            written = None;
             judge(
                 status,
                 &mut unwritable_since,
