@@ -52,6 +52,9 @@ static FEVER_ANC: Limit = Limit::new(
     Low,
 );
 
+/// Why a Flag closes that a clinician called not relevant, on a card or by closing it on a server.
+pub const NOT_RELEVANT: &str = "not relevant";
+
 /// Limits of this module.
 pub fn limits() -> Vec<&'static Limit> {
     vec![
@@ -772,7 +775,7 @@ fn open(
             },
             write: true,
             notify: false,
-            why: "not relevant",
+            why: NOT_RELEVANT,
         };
     }
     finding.notified_at = stored.notified_at;

@@ -6,10 +6,10 @@
 
 mod assess;
 mod filing;
+mod flags;
 mod model;
 mod prepare;
 pub mod receipt;
-mod retract;
 mod review;
 
 use std::sync::{Arc, PoisonError, RwLock};

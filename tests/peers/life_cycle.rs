@@ -341,28 +341,39 @@ impl Play {
             texts.join("; ")
         });
         let mut wrong = Vec::new();
-        let own = self.own("Flag?patient").await;
-        let mine = (
-            self.flags(&own).replace(" (human)", ""),
-            self.reports(&self.own("DiagnosticReport?patient").await),
+        let closes = row.event.starts_with("human closes");
+        // The human gives no end; our copy ends with the count it was learned at.
+        let end = if closes {
+            format!("-d{}", row.day)
+        } else {
+            String::new()
+        };
+        let ours = (
+            format!("{}{end}", expected.0.replace(" (human)", "")),
+            expected.1.clone(),
         );
-        // A human's edit on the server is learned with the next write of the Flag.
-        let not_learned = row.event.starts_with("human closes");
-        let right = mine == (expected.0.replace(" (human)", ""), expected.1.clone());
-        if !right && !not_learned {
-            wrong.push(format!("here: {mine:?}"));
+        let mut here = self.here().await;
+        // What a human did on the server is learned with the next delivery, not with the answer.
+        if here != ours && !closes {
+            wrong.push(format!("here: {here:?}"));
         }
-        if row.event == "nothing" && own != before {
-            wrong.push(format!("here: a repeat made a new version: {own:#?}"));
+        if row.event == "nothing" && self.own("Flag?patient").await != before {
+            wrong.push("here: a repeat made a new version".to_owned());
         }
         let mut there = self.there().await;
         let start = std::time::Instant::now();
-        while there != expected && start.elapsed() < std::time::Duration::from_secs(20) {
+        while (there != expected || closes && here != ours)
+            && start.elapsed() < std::time::Duration::from_secs(20)
+        {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             there = self.there().await;
+            here = self.here().await;
         }
         if there != expected {
             wrong.push(format!("there: {there:?}"));
+        }
+        if closes && here != ours {
+            wrong.push(format!("here: {here:?}"));
         }
         for text in &mut wrong {
             *text = format!(
@@ -371,6 +382,14 @@ impl Play {
             );
         }
         wrong
+    }
+
+    async fn here(&self) -> (String, String) {
+        (
+            self.flags(&self.own("Flag?patient").await)
+                .replace(" (human)", ""),
+            self.reports(&self.own("DiagnosticReport?patient").await),
+        )
     }
 
     async fn there(&self) -> (String, String) {
