@@ -573,17 +573,32 @@ fn a_site_maps_its_own_codes() {
 
 #[test]
 fn an_open_inpatient_stay_is_seen() {
-    let encounter = |status: &str| {
+    let encounter = |class: &str, status: &str| {
         json!({
             "resourceType": "Encounter", "id": "e1", "status": status,
-            "class": { "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP" },
+            "class": { "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": class },
             "subject": { "reference": "Patient/p1" },
         })
     };
     let mut sent = haemoglobin();
     sent["encounter"] = json!({ "reference": "Encounter/e1" });
-    let read_stay = |status: &str| read(&bundle(&[encounter(status), sent.clone()]));
-    assert!(only(&read_stay("in-progress")).inpatient);
+    let read_as =
+        |class: &str, status: &str| read(&bundle(&[encounter(class, status), sent.clone()]));
+    for (class, inpatient) in [
+        ("IMP", true),
+        ("ACUTE", true),
+        ("NONAC", true),
+        ("EMER", true),
+        ("AMB", false),
+        ("VR", false),
+    ] {
+        assert_eq!(
+            only(&read_as(class, "in-progress")).inpatient,
+            inpatient,
+            "{class}"
+        );
+    }
+    let read_stay = |status: &str| read_as("IMP", status);
     assert!(!only(&read_stay("finished")).inpatient);
     assert_eq!(
         only(&read_stay("finished")).encounter.as_deref(),
