@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use super::{
     analyte::Analyte,
     assessment::{
-        Assessment, Candidate, Decision, EvidenceLine, Family, Finding, IndexSpecimen, Lineage,
-        LineageResult, Output, RuleFinding, TraceStep, Urgency, Value, Verdict,
+        Assessment, Candidate, CellResult, Decision, EvidenceLine, Family, Finding, IndexSpecimen,
+        Lineage, LineageResult, Output, RuleFinding, TraceStep, Urgency, Value, Verdict,
     },
     candidates::{self, Weighed},
     context::{Case, Context, LINEAGES, Sent},
@@ -133,6 +133,7 @@ fn without_index(case: &Case<'_>, as_of: OffsetDateTime) -> Assessment {
                 note: None,
             })
             .collect(),
+        cells: Vec::new(),
         patterns: Vec::new(),
         safety: Vec::new(),
         candidates: Vec::new(),
@@ -204,6 +205,7 @@ pub fn report(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Assessment {
         }),
         verdict: judgement.verdict,
         lineages: lineages(context),
+        cells: cells(context),
         patterns: judgement
             .patterns
             .iter()
@@ -255,6 +257,23 @@ fn lineages(context: &Context<'_>) -> Vec<LineageResult> {
                 }),
                 limit: line.limit,
                 note: line_note(lineage, line, context),
+            }
+        })
+        .collect()
+}
+
+fn cells(context: &Context<'_>) -> Vec<CellResult> {
+    let (specimen, timeline) = (context.specimen, context.timeline());
+    [Analyte::Wbc, Analyte::Alc]
+        .into_iter()
+        .filter_map(|analyte| specimen.get(analyte))
+        .map(|reading| {
+            let (limit, grade) = grade::cells(reading, timeline, specimen, context.tuning());
+            CellResult {
+                analyte: reading.analyte,
+                grade,
+                value: wording::reported(reading, specimen, timeline),
+                limit,
             }
         })
         .collect()

@@ -137,7 +137,10 @@ pub(crate) fn grade_row(row: &Row) -> Timeline {
     let lineage = match row.get("lineage") {
         "E" => "Hb",
         "N" => "ANC",
-        _ => "PLT",
+        "P" => "PLT",
+        // Lymphocytes alone are no blood count.
+        "ALC" => "WBC 30, ALC",
+        other => other,
     };
     let mut timeline = Timeline::default();
     timeline.person.birth = born(row.get("age"), INDEX.date());

@@ -208,6 +208,7 @@ pub(crate) fn assessment(headline: &str, low: bool) -> Assessment {
         index: None,
         verdict: Verdict::InsufficientData,
         lineages: Vec::new(),
+        cells: Vec::new(),
         patterns: Vec::new(),
         safety: Vec::new(),
         candidates: Vec::new(),
