@@ -59,6 +59,7 @@ fn measurement(analyte: Analyte, number: Decimal, at: OffsetDateTime) -> Measure
         }),
         specimen: Some(Arc::from(at.date().to_string())),
         report: None,
+        laboratory: None,
         status: Status::Final,
         method: Method::Automated,
         preference: 0,

@@ -107,6 +107,7 @@ fn measurement(analyte: Analyte, number: Decimal, at: OffsetDateTime, count: u32
         }),
         specimen: Some(Arc::from(format!("count {count}"))),
         report: None,
+        laboratory: None,
         status: Status::Final,
         method: Method::Automated,
         preference: 0,

@@ -107,6 +107,7 @@ fn measurement(
         }),
         specimen: Some(Arc::from(specimen)),
         report: None,
+        laboratory: None,
         status: Status::Final,
         method: Method::Unspecified,
         preference: 0,

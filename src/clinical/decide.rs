@@ -564,6 +564,20 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
 
 /// DQ-10: between what numbers 95 % of counts of the same blood would lie (Wilson), when few cells
 /// were counted by hand.
+/// Laboratories and methods may be mixed in a trend; the reader knows what a step may come from.
+fn measured_elsewhere(context: &Context<'_>) -> Option<String> {
+    let (timeline, specimens) = (context.timeline(), &context.case.record.specimens);
+    let (before, specimen) =
+        quality::measured_elsewhere(timeline, specimens, context.specimen, context.tuning())
+            .filter(|_| !context.transfused())?;
+    Some(format!(
+        "MCV {} fL on {} was measured by another laboratory or method: part of the change may come \
+         from that.",
+        before.normalize(),
+        specimen.day()
+    ))
+}
+
 fn counting_range(context: &Context<'_>) -> Option<String> {
     let Sent::Value(reading, specimen) = context.at_index(Analyte::Anc) else {
         return None;
@@ -783,6 +797,7 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
     {
         notes.push("A recorded pregnancy does not fit sex or age: not used.".to_owned());
     }
+    notes.extend(measured_elsewhere(context));
     notes.extend(counting_range(context));
     notes.extend(of_the_sample(context).into_iter().map(str::to_owned));
     notes.extend(rhythm(context).map(str::to_owned));

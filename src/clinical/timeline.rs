@@ -197,6 +197,8 @@ pub struct Measurement {
     pub specimen: Option<Arc<str>>,
     /// Which report lists it, if any: same day and same report is one specimen.
     pub report: Option<Arc<str>>,
+    /// Who measured it: any text that is the same for the same laboratory. `None`: not said.
+    pub laboratory: Option<Arc<str>>,
     /// Status of the result.
     pub status: Status,
     /// How it was obtained.

@@ -227,6 +227,7 @@ fn measurement(row: &impl Row) -> Result<Option<Measurement>> {
         at,
         specimen: find(row, 21)?,
         report: find(row, 22)?,
+        laboratory: None,
         status: find(row, 20)?.map_or(Ok(Status::Final), codec::status)?,
         method: codec::method("")?,
         preference: find(row, 23)?.unwrap_or(0),

@@ -357,6 +357,8 @@ fn comma_separated(results: &str) -> String {
                 "venous",
                 "fL",
                 "manual",
+                "labA",
+                "labB",
                 "auto",
                 "xULN",
                 "citrate",
@@ -460,6 +462,7 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
         at: Some(at),
         specimen: Some(Arc::clone(specimen)),
         report: None,
+        laboratory: None,
         status: Status::Final,
         method: Method::Unspecified,
         preference: 0,
@@ -487,6 +490,7 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
         }
         match word {
             "manual" => measurement.method = Method::Manual,
+            "labA" | "labB" => measurement.laboratory = Some(word.into()),
             "auto" => measurement.method = Method::Automated,
             "impedance" => measurement.method = Method::Impedance,
             "citrate" => measurement.problems.push(SpecimenProblem::Citrate),

@@ -358,6 +358,7 @@ pub(crate) fn measurement(value: i64) -> Measurement {
         at: Some(sampled(NOW)),
         specimen: Some(Arc::from("s1")),
         report: None,
+        laboratory: Some("urn:lab|7".into()),
         status: Status::Final,
         method: Method::Automated,
         preference: 2,

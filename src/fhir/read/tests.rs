@@ -572,6 +572,49 @@ fn a_site_maps_its_own_codes() {
 }
 
 #[test]
+fn the_laboratory_is_the_organization_that_performed_it() {
+    let laboratory = |performer: Value| {
+        let mut sent = haemoglobin();
+        sent["performer"] = performer;
+        let organization = json!({
+            "resourceType": "Organization", "id": "o1", "name": "Central",
+            "identifier": [{ "system": "urn:lab", "value": "7" }]
+        });
+        let nameless = json!({ "resourceType": "Organization", "id": "o2", "name": "North" });
+        let reading = read(&bundle(&[organization, nameless, sent]));
+        measurement(&reading, Analyte::Hb)
+            .laboratory
+            .as_deref()
+            .map(str::to_owned)
+    };
+    let reference = |to: &str| json!([{ "reference": to }]);
+    for (performer, expected) in [
+        (reference("Organization/o1"), Some("urn:lab|7")),
+        (reference("Organization/o2"), Some("North")),
+        (
+            json!([{ "reference": "Practitioner/1" }, { "reference": "Organization/9" }]),
+            Some("Organization/9"),
+        ),
+        (
+            json!([{ "type": "Organization", "identifier": { "system": "urn:lab", "value": "8" } }]),
+            Some("urn:lab|8"),
+        ),
+        (
+            json!([{ "identifier": { "system": "urn:person", "value": "8" } }]),
+            None,
+        ),
+        (reference("Practitioner/1"), None),
+        (json!([{ "display": "Dr Who" }]), None),
+    ] {
+        assert_eq!(
+            laboratory(performer.clone()).as_deref(),
+            expected,
+            "{performer}"
+        );
+    }
+}
+
+#[test]
 fn an_open_inpatient_stay_is_seen() {
     let encounter = |class: &str, status: &str| {
         json!({
