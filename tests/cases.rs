@@ -269,6 +269,9 @@ fn life_cycle_cases() {
         mismatches.compare(&id, "flags", row.get("flags"), &flags(&patient.findings));
         mismatches.compare(&id, "told", row.get("told"), &told(&decision));
         mismatches.compare(&id, "reports", row.get("reports"), &reports(&decision));
+        if !row.get("reason").is_empty() {
+            mismatches.compare(&id, "reason", row.get("reason"), &life::reasons(&decision));
+        }
         // The same again changes nothing.
         let again = decide(&patient.timeline, &patient.findings, patient.as_of);
         if again

@@ -739,9 +739,7 @@ fn open(
     let ended = stored
         .episode_end
         .map_or(stored.episode_start, |end| end.max(stored.episode_start));
-    let new_episode = start > stored.episode_start
-        && stored.state == FlagState::Inactive
-        && start.instant > ended.instant;
+    let new_episode = start.instant > ended.instant;
     if stored.state == FlagState::Inactive {
         let silenced = stored.human.is_some()
             || matches!(stored.acknowledged, Some((Acknowledged::NotRelevant, _)));

@@ -222,6 +222,17 @@ pub(crate) fn take(patient: &mut Patient, row: &Row, tuning: &Tuning) -> Decisio
     patient.submit(row.get("as_of"), tuning)
 }
 
+/// Why Flags got a new version.
+pub(crate) fn reasons(decision: &Decision) -> String {
+    let reasons: Vec<String> = decision
+        .flags
+        .iter()
+        .filter(|change| change.write)
+        .map(|change| change.why.to_owned())
+        .collect();
+    none_if_empty(&reasons)
+}
+
 /// The families that are told again.
 pub(crate) fn told(decision: &Decision) -> String {
     let told: Vec<String> = decision
