@@ -107,6 +107,11 @@ impl Patient {
             ["deceased"] => {
                 self.timeline.person.deceased = true;
             }
+            ["fact", token, "since", when] => {
+                let mut since = fact(token, Truth::True);
+                since.from = Some(moment(when));
+                self.timeline.facts.push(since);
+            }
             ["fact", token] => self.timeline.facts.push(fact(token, Truth::True)),
             ["red", "cells", when] => {
                 let mut given = fact("rbc_transfusion", Truth::True);
