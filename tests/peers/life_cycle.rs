@@ -383,7 +383,7 @@ impl Play {
         let mut there = self.there().await;
         let start = std::time::Instant::now();
         while (there != expected || closes && here != ours)
-            && start.elapsed() < std::time::Duration::from_secs(60)
+            && start.elapsed() < std::time::Duration::from_mins(1)
         {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             there = self.there().await;
