@@ -190,7 +190,7 @@ impl App {
             codes: Arc::clone(&intake_settings.codes),
             as_of: intake_settings.as_of,
             lookup: Lookup::new()?,
-            model: http::model(),
+            model: intake::chart_model(),
         };
         let intake = Intake::new(Arc::clone(&store), Arc::clone(&checker), intake_settings);
         intake.set_targets(targets);
