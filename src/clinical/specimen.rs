@@ -837,35 +837,16 @@ pub(super) mod tests {
     use time::{Duration, OffsetDateTime, macros::datetime};
 
     use super::*;
-    use crate::clinical::timeline::{Received, Source, Status};
 
     const MORNING: OffsetDateTime = datetime!(2026-06-15 08:00:10 UTC);
 
     /// A result of 2026-06-15, 08:00:10, of which nothing else is known.
     pub(in crate::clinical) fn result(analyte: Analyte, value: i64) -> Measurement {
-        Measurement {
-            analyte,
-            value: Some(Interval::exact(value.into())),
-            received: Received::default(),
-            at: Some(SampleTime {
-                instant: MORNING,
-                precision: Precision::Instant,
-            }),
-            specimen: None,
-            report: None,
-            laboratory: None,
-            status: Status::Final,
-            method: Method::Unspecified,
-            preference: 0,
-            draw: Draw::Unspecified,
-            problems: Vec::new(),
-            cells_counted: None,
-            interpretation: None,
-            upper_limit: None,
-            unusable: None,
-            filed_at: None,
-            source: Source::default(),
-        }
+        let at = SampleTime {
+            instant: MORNING,
+            precision: Precision::Instant,
+        };
+        Measurement::of(analyte, Some(Interval::exact(value.into())), Some(at))
     }
 
     fn grouped(measurements: Vec<Measurement>) -> Vec<Specimen> {

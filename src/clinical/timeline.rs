@@ -223,6 +223,32 @@ pub struct Measurement {
     pub source: Source,
 }
 
+impl Measurement {
+    /// A final result of which nothing else is said.
+    pub fn of(analyte: Analyte, value: Option<Interval>, at: Option<SampleTime>) -> Self {
+        Self {
+            analyte,
+            value,
+            received: Received::default(),
+            at,
+            specimen: None,
+            report: None,
+            laboratory: None,
+            status: Status::Final,
+            method: Method::default(),
+            preference: 0,
+            draw: Draw::default(),
+            problems: Vec::new(),
+            cells_counted: None,
+            interpretation: None,
+            upper_limit: None,
+            unusable: None,
+            filed_at: None,
+            source: Source::default(),
+        }
+    }
+}
+
 /// Value and unit as they were sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Received {

@@ -217,32 +217,23 @@ fn measurement(row: &impl Row) -> Result<Option<Measurement>> {
             text: find(row, 19)?.unwrap_or_default(),
         }),
     };
+    let value = find(row, 13)?.map(codec::interval).transpose()?;
     let mut measurement = Measurement {
-        analyte: codec::analyte(analyte)?,
-        value: find(row, 13)?.map(codec::interval).transpose()?,
         received: Received {
             value: find(row, 11)?.unwrap_or_default(),
             unit: find(row, 12)?.unwrap_or_default(),
         },
-        at,
         specimen: find(row, 21)?,
         report: find(row, 22)?,
-        laboratory: None,
         status: find(row, 20)?.map_or(Ok(Status::Final), codec::status)?,
-        method: codec::method("")?,
         preference: find(row, 23)?.unwrap_or(0),
-        draw: codec::draw("")?,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit: None,
         unusable,
-        filed_at: None,
         source: Source {
             handle: 0,
             identifier: find(row, 25)?.zip(find(row, 26)?),
             loinc: find(row, 27)?,
         },
+        ..Measurement::of(codec::analyte(analyte)?, value, at)
     };
     if let Some(detail) = find(row, 24)? {
         codec::set_measurement_detail(&mut measurement, detail)?;
