@@ -10,7 +10,7 @@ use marrowflag::clinical::{
     decide::{assess, decide, trace},
     quantity::Interval,
     time::{BirthDate, Precision, SampleTime},
-    timeline::{Draw, Fact, Measurement, Method, Received, Sex, Source, Status, Timeline},
+    timeline::{Fact, Measurement, Method, Received, Sex, Source, Timeline},
     truth::Truth,
 };
 use rust_decimal::Decimal;
@@ -46,30 +46,18 @@ fn patient() -> Timeline {
 }
 
 fn measurement(analyte: Analyte, number: Decimal, at: OffsetDateTime) -> Measurement {
+    let sampled = SampleTime {
+        instant: at,
+        precision: Precision::Instant,
+    };
     Measurement {
-        analyte,
-        value: Some(Interval::exact(number)),
         received: Received {
             value: number.to_string(),
             unit: analyte.unit().to_owned(),
         },
-        at: Some(SampleTime {
-            instant: at,
-            precision: Precision::Instant,
-        }),
         specimen: Some(Arc::from(at.date().to_string())),
-        report: None,
-        status: Status::Final,
         method: Method::Automated,
-        preference: 0,
-        draw: Draw::Unspecified,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit: None,
-        unusable: None,
-        filed_at: None,
-        source: Source::default(),
+        ..Measurement::of(analyte, Some(Interval::exact(number)), Some(sampled))
     }
 }
 

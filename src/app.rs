@@ -12,13 +12,16 @@ use std::{
 use actix_web::{HttpServer, dev::Server, web::Data};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc::UnboundedReceiver},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Exit,
     config::{self, AsOf, ConfigError, Database, Serve},
-    courier::{Courier, Surroundings},
+    courier::{Closed, Courier, Surroundings},
     fault::crash_point,
     fhir::{
         codes::CodeMap,
@@ -187,13 +190,21 @@ impl App {
             codes: Arc::clone(&intake_settings.codes),
             as_of: intake_settings.as_of,
             lookup: Lookup::new()?,
-            model: http::model(),
+            model: intake::chart_model(),
         };
         let intake = Intake::new(Arc::clone(&store), Arc::clone(&checker), intake_settings);
         intake.set_targets(targets);
+        let intake = Arc::new(intake);
+        if let Some(courier) = &courier {
+            tokio::spawn(close(
+                Arc::clone(&intake),
+                courier.closings(),
+                Arc::clone(&clock),
+            ));
+        }
         let draining = CancellationToken::new();
         let door = http::Parts {
-            intake: Arc::new(intake),
+            intake,
             store: Arc::clone(&store),
             checker,
             clock,
@@ -299,6 +310,17 @@ impl App {
         }
         tracing::info!("stopped");
         exit
+    }
+}
+
+/// Closes our own copy of what humans close on the FHIR server.
+async fn close(intake: Arc<Intake>, mut closings: UnboundedReceiver<Closed>, clock: Clock) {
+    while let Some(closed) = closings.recv().await {
+        let request = uuid::Uuid::new_v4().to_string();
+        let done = intake.close(&closed.tenant, closed.patient_key, request, clock());
+        if let Err(error) = done.await {
+            tracing::warn!(%error, "a Flag that a human closed stays open here until the next count");
+        }
     }
 }
 

@@ -15,8 +15,7 @@ use case_table::{
     INDEX, Row, aplasia, as_of, grade_row,
     life::{self, Patient, flags, reports, told},
     outcome::{
-        counts_label, grades, label, limit_text, lineage_text, listed, output, patterns, texts,
-        urgency,
+        counts_label, graded, grades, label, limit_text, listed, output, patterns, texts, urgency,
     },
     rows, statement, timeline,
 };
@@ -225,10 +224,8 @@ fn boundaries_of_the_grades() {
     let mut ran = 0;
     for row in rows("grades") {
         let assessment = assess(&grade_row(&row), INDEX);
-        let found = assessment
-            .lineages
-            .iter()
-            .map(lineage_text)
+        let found = graded(&assessment)
+            .into_iter()
             .find(|text| text.starts_with(row.get("lineage")))
             .unwrap_or_default();
         let expected = format!("{} {}", row.get("lineage"), row.get("grade"));
@@ -272,6 +269,9 @@ fn life_cycle_cases() {
         mismatches.compare(&id, "flags", row.get("flags"), &flags(&patient.findings));
         mismatches.compare(&id, "told", row.get("told"), &told(&decision));
         mismatches.compare(&id, "reports", row.get("reports"), &reports(&decision));
+        if !row.get("reason").is_empty() {
+            mismatches.compare(&id, "reason", row.get("reason"), &life::reasons(&decision));
+        }
         // The same again changes nothing.
         let again = decide(&patient.timeline, &patient.findings, patient.as_of);
         if again

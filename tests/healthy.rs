@@ -18,7 +18,7 @@ use marrowflag::clinical::{
     decide::assess,
     quantity::Interval,
     time::{BirthDate, Precision, SampleTime},
-    timeline::{Draw, Measurement, Method, Received, Sex, Source, Status, Timeline},
+    timeline::{Measurement, Method, Received, Sex, Timeline},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rust_decimal::{Decimal, prelude::FromPrimitive};
@@ -94,30 +94,18 @@ fn healthy(random: &mut StdRng, counts: u32) -> Timeline {
 }
 
 fn measurement(analyte: Analyte, number: Decimal, at: OffsetDateTime, count: u32) -> Measurement {
+    let sampled = SampleTime {
+        instant: at,
+        precision: Precision::Instant,
+    };
     Measurement {
-        analyte,
-        value: Some(Interval::exact(number)),
         received: Received {
             value: number.to_string(),
             unit: analyte.unit().to_owned(),
         },
-        at: Some(SampleTime {
-            instant: at,
-            precision: Precision::Instant,
-        }),
         specimen: Some(Arc::from(format!("count {count}"))),
-        report: None,
-        status: Status::Final,
         method: Method::Automated,
-        preference: 0,
-        draw: Draw::Unspecified,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit: None,
-        unusable: None,
-        filed_at: None,
-        source: Source::default(),
+        ..Measurement::of(analyte, Some(Interval::exact(number)), Some(sampled))
     }
 }
 

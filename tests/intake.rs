@@ -18,6 +18,8 @@ use marrowflag::{
     },
     store::{
         Store,
+        delivery::{Class, Next},
+        lease::{AttemptRecord, Fate, Leased, Settlement, TargetId, Written},
         reading::Search,
         sqlite::{Options, Sqlite},
         submission::OutboxTarget,
@@ -65,6 +67,17 @@ fn sent(interaction: Interaction) -> Sent {
 }
 
 impl Service {
+    /// From now on findings go to a FHIR server.
+    async fn target(&self) -> TargetId {
+        let target = self.store.target("main", "http://fhir.test").await;
+        let target = target.unwrap();
+        self.intake.set_targets(vec![OutboxTarget {
+            id: target,
+            unwritable: Vec::new(),
+        }]);
+        target
+    }
+
     async fn post(&self, bundle: &Value) -> Result<Receipt, IntakeError> {
         self.send(Interaction::Bundle, bundle).await
     }
@@ -153,15 +166,7 @@ const MORNING: &str = "2026-11-20T08:00:00Z";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pancytopenia_becomes_a_flag_and_a_report() {
     let service = start();
-    let target = service
-        .store
-        .target("main", "http://fhir.test")
-        .await
-        .unwrap();
-    service.intake.set_targets(vec![OutboxTarget {
-        id: target,
-        unwritable: Vec::new(),
-    }]);
+    let target = service.target().await;
     let receipt = service
         .post(&bundle("batch", pancytopenia("A1", MORNING)))
         .await
@@ -202,6 +207,98 @@ async fn a_pancytopenia_becomes_a_flag_and_a_report() {
         leased[0].patient_identifiers,
         [("urn:mrn".to_owned(), "4711".to_owned())]
     );
+}
+
+/// Takes the next delivery and settles it; a Flag in it ends as `fate` says. Its items.
+async fn deliver(service: &Service, target: TargetId, fate: Fate) -> Leased {
+    let leased = service.store.lease(target, NOW, 1).await.unwrap().remove(0);
+    let done = leased
+        .items
+        .iter()
+        .map(|item| Written {
+            ordinal: item.ordinal,
+            remote_id: None,
+            etag: None,
+            hash: None,
+            fate: if item.kind == "Flag" {
+                fate
+            } else {
+                Fate::Written
+            },
+        })
+        .collect();
+    let settlement = Settlement {
+        next: Next::Delivered,
+        attempt: AttemptRecord {
+            started_at: NOW,
+            ended_at: NOW,
+            class: Class::Delivered,
+            http_status: Some(200),
+            outcome_code: None,
+            retry_after_ms: None,
+            reply: None,
+        },
+        items_done: done,
+        reachable_ms: 0,
+    };
+    assert!(service.store.settle(&leased, settlement).await.unwrap());
+    leased
+}
+
+/// Our copy closes at once, or with the next count when it did not come to that. The human's stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_human_closed_is_closed_here_and_not_sent() {
+    let flag_of = |leased: &Leased| {
+        leased
+            .items
+            .iter()
+            .find(|item| item.kind == "Flag")
+            .cloned()
+    };
+    for at_once in [true, false] {
+        let service = start();
+        let target = service.target().await;
+        let count = async |accession: &str, at: &str, anc: &str| {
+            let mut results = pancytopenia(accession, at);
+            results[2] = observation("751-8", anc, "10*9/L", at, accession);
+            service.post(&bundle("batch", results)).await.unwrap();
+            service.current("Flag").await.remove(0)
+        };
+        let raised = count("A1", MORNING, "0.9").await;
+        assert_eq!(raised["status"], "active");
+        let closed = Fate::HumanEdited { inactive: true };
+        let leased = deliver(&service, target, closed).await;
+        if at_once {
+            let (tenant, key) = (leased.tenant.as_str(), leased.patient_key);
+            let done = service.intake.close(tenant, key, "r-2".to_owned(), NOW);
+            done.await.unwrap();
+            let flag = service.current("Flag").await.remove(0);
+            assert_eq!(flag["status"], "inactive");
+            assert_eq!(flag["period"]["start"], raised["period"]["start"]);
+            let due = service.store.lease(target, NOW, 1).await.unwrap();
+            assert!(due.is_empty(), "{due:?}");
+        }
+        let flag = count("A2", "2026-11-20T09:00:00Z", "0.9").await;
+        assert_eq!(flag["status"], "inactive", "at once: {at_once}");
+        let leased = deliver(&service, target, Fate::Written).await;
+        assert!(flag_of(&leased).is_none(), "at once: {at_once}");
+
+        let flag = count("A3", "2026-11-20T10:00:00Z", "0.3").await;
+        assert_eq!(flag["status"], "active");
+        let leased = deliver(&service, target, Fate::Written).await;
+        assert!(flag_of(&leased).unwrap().outranks_human);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_makes_no_patient() {
+    let service = start();
+    let done = service
+        .intake
+        .close("default", [9; 32], "r-1".to_owned(), NOW);
+    done.await.unwrap();
+    let found = service.store.find_patients("default", vec![[9; 32]]).await;
+    assert!(found.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

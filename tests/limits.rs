@@ -19,7 +19,7 @@ use std::{
 use case_table::{
     Row, aplasia, as_of, grade_row,
     life::{self, Patient, flags, reports, told},
-    outcome::{grades, label, limit_text, lineage_text, listed, output, patterns, texts, urgency},
+    outcome::{graded, grades, label, limit_text, listed, output, patterns, texts, urgency},
     rows, statement, timeline,
 };
 use marrowflag::clinical::{
@@ -57,7 +57,6 @@ const UNNOTICED: &[(&str, &str)] = &[
     ("wbc.7d.until*", "the lower limit stays the same"),
     ("wbc.183d.until*", "the lower limit stays the same"),
     ("wbc.16a.until*", "the lower limit stays the same"),
-    ("alc.*", "C7 and S07 have numbers of their own"),
     ("amc.*.lower*", "C8 has a number of its own"),
     (
         "arc.*.*",
@@ -130,7 +129,7 @@ fn outcome(entry: &Entry, tuning: &Tuning) -> String {
         "rules" => format!("{:?}", statement::differences(row, &entry.timeline, tuning)),
         "grades" => {
             let assessment = assess();
-            let grades: String = assessment.lineages.iter().map(lineage_text).collect();
+            let grades = graded(&assessment).concat();
             if row.get("limit").is_empty() {
                 grades
             } else {
@@ -204,6 +203,8 @@ fn entries() -> Vec<Entry> {
                 rule: match (table, row.get("lineage")) {
                     ("grades", "E") => "hb".to_owned(),
                     ("grades", "N") => "anc".to_owned(),
+                    ("grades", "WBC") => "wbc".to_owned(),
+                    ("grades", "ALC") => "alc".to_owned(),
                     ("grades", _) => "plt".to_owned(),
                     _ => row.get("rule").to_owned(),
                 },

@@ -94,30 +94,18 @@ fn measurement(
     specimen: &str,
 ) -> Measurement {
     let number = value.anchor().unwrap_or_default();
+    let at = SampleTime {
+        instant: at,
+        precision: Precision::Instant,
+    };
     Measurement {
-        analyte,
-        value: Some(value),
         received: Received {
             value: number.to_string(),
             unit: analyte.unit().to_owned(),
         },
-        at: Some(SampleTime {
-            instant: at,
-            precision: Precision::Instant,
-        }),
         specimen: Some(Arc::from(specimen)),
-        report: None,
-        status: Status::Final,
-        method: Method::Unspecified,
-        preference: 0,
-        draw: Draw::Unspecified,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
         upper_limit: (analyte == Analyte::Ldh).then(|| Decimal::from(240)),
-        unusable: None,
-        filed_at: None,
-        source: Source::default(),
+        ..Measurement::of(analyte, Some(value), Some(at))
     }
 }
 

@@ -26,7 +26,7 @@ use marrowflag::{
         OpenError, Store, StoreError,
         delivery::{Class, First, Hold, Next, Why},
         keys::{digest, parse_logical_id},
-        lease::{Fate, Leased, PatientId},
+        lease::{Fate, Leased, PatientId, Written},
         postgres::{self, Postgres, Timing},
         reading::{DeliveryFilter, Search},
         removal::{CountedFrom, Retention},
@@ -1089,6 +1089,57 @@ mod contract {
         assert_eq!(store.lease(target, NOW, 1).await.unwrap().len(), 1);
     }
 
+    pub(super) async fn an_open_flag_is_watched_by_what_does_not_write_it(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        let send = async |name: &str, value| {
+            sending(&format!("{name} {value}"))
+                .of(&["p1"], vec![hb(name, value)])
+                .to(target)
+                .receipt(&store)
+                .await;
+            store.lease(target, NOW, 1).await.unwrap().remove(0)
+        };
+        let first = send("1", 90).await;
+        assert!(first.watched.is_empty(), "it is about to be written");
+        let settle = async |leased: &Leased, done| {
+            let settled = settlement(Next::Delivered, done, NOW);
+            assert!(store.settle(leased, settled).await.unwrap());
+        };
+        settle(&first, all_written(&first)).await;
+
+        let second = send("2", 95).await;
+        assert!(second.items.iter().all(|item| item.kind != "Flag"));
+        let [watched] = second.watched.as_slice() else {
+            panic!("{:?}", second.watched);
+        };
+        assert_eq!(watched.kind, "Flag");
+        assert_eq!(watched.written_hash.as_deref(), Some("there"));
+        assert_eq!(
+            (second.tenant.as_str(), second.patient_key),
+            ("default", key("p1"))
+        );
+        let mut done = all_written(&second);
+        done.push(Written {
+            ordinal: watched.ordinal,
+            fate: Fate::HumanEdited { inactive: true },
+            ..done[0].clone()
+        });
+        settle(&second, done).await;
+        let id = second.patient;
+        let known = store.patient("default", id).await.unwrap().unwrap();
+        assert!(known.findings[0].finding.human.is_some());
+
+        // A Flag that is closed is not looked at any more.
+        for (name, value) in [("1", 150), ("2", 151)] {
+            let leased = send(name, value).await;
+            settle(&leased, all_written(&leased)).await;
+        }
+        assert_eq!(flag(&store, "p1").await.unwrap().0, "Inactive");
+        let last = send("1", 152).await;
+        assert!(last.watched.is_empty(), "{:?}", last.watched);
+    }
+
     pub(super) async fn types_that_a_target_does_not_take_are_skipped(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
@@ -1515,6 +1566,7 @@ every_engine!(
     the_urgent_go_first_and_the_longest_due_are_not_forgotten,
     a_probe_is_any_of_the_most_urgent,
     what_a_human_did_reaches_the_next_decision,
+    an_open_flag_is_watched_by_what_does_not_write_it,
     types_that_a_target_does_not_take_are_skipped,
     searches_find_current_versions_of_their_tenant,
     a_deleted_patient_is_nowhere_and_may_come_back,

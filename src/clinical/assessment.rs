@@ -95,6 +95,20 @@ pub struct LineageResult {
     pub note: Option<String>,
 }
 
+/// White cells or lymphocytes of the index specimen, graded for display (3.1): rules have numbers of
+/// their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellResult {
+    /// White cells or lymphocytes.
+    pub analyte: Analyte,
+    /// The grade, when only one is possible.
+    pub grade: Option<Grade>,
+    /// The value it rests on.
+    pub value: Value,
+    /// The limit below which it is low, where the age is known.
+    pub limit: Option<rust_decimal::Decimal>,
+}
+
 /// A count pattern (C) or safety rule (S) that is present, or that could not be assessed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleFinding {
@@ -320,6 +334,8 @@ pub struct Assessment {
     pub verdict: Verdict,
     /// E, N, P, in this order.
     pub lineages: Vec<LineageResult>,
+    /// White cells and lymphocytes, as far as they were counted.
+    pub cells: Vec<CellResult>,
     /// Count patterns: at most one of C0 to C5 first, then C6 to C9.
     pub patterns: Vec<RuleFinding>,
     /// Safety rules, the most urgent first; those not assessable last.

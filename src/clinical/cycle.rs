@@ -341,8 +341,12 @@ fn period(samples: &[Sample], span: i32) -> Option<Period> {
         power: 0.0,
         false_alarm: 1.0,
     };
-    // Rounding leaves a constant series with a variance of this size.
-    if variance < 1e-12 {
+    // Rounding would leave a constant series a variance, and with it a power of noise.
+    let (_, first) = points.first()?;
+    if points
+        .iter()
+        .all(|(_, value)| value.total_cmp(first).is_eq())
+    {
         return Some(flat);
     }
     let mut best = flat;
@@ -426,6 +430,17 @@ mod tests {
             last_stretch(&series("0 2.0, 36 2.0, 40 2.0, 76 1.0")).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_constant_series_has_no_power() {
+        for anc in ["0.3", "0.7", "1.1"] {
+            let days: Vec<String> = (0..19)
+                .map(|visit| format!("{} {anc}", visit * 3))
+                .collect();
+            let period = period(&series(&days.join(", ")), 54).unwrap();
+            assert_eq!((period.power, period.false_alarm), (0.0, 1.0), "{anc}");
+        }
     }
 
     #[test]

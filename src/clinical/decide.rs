@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use super::{
     analyte::Analyte,
     assessment::{
-        Assessment, Candidate, Decision, EvidenceLine, Family, Finding, IndexSpecimen, Lineage,
-        LineageResult, Output, RuleFinding, TraceStep, Urgency, Value, Verdict,
+        Assessment, Candidate, CellResult, Decision, EvidenceLine, Family, Finding, IndexSpecimen,
+        Lineage, LineageResult, Output, RuleFinding, TraceStep, Urgency, Value, Verdict,
     },
     candidates::{self, Weighed},
     context::{Case, Context, LINEAGES, Sent},
@@ -133,6 +133,7 @@ fn without_index(case: &Case<'_>, as_of: OffsetDateTime) -> Assessment {
                 note: None,
             })
             .collect(),
+        cells: Vec::new(),
         patterns: Vec::new(),
         safety: Vec::new(),
         candidates: Vec::new(),
@@ -204,6 +205,7 @@ pub fn report(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Assessment {
         }),
         verdict: judgement.verdict,
         lineages: lineages(context),
+        cells: cells(context),
         patterns: judgement
             .patterns
             .iter()
@@ -255,6 +257,23 @@ fn lineages(context: &Context<'_>) -> Vec<LineageResult> {
                 }),
                 limit: line.limit,
                 note: line_note(lineage, line, context),
+            }
+        })
+        .collect()
+}
+
+fn cells(context: &Context<'_>) -> Vec<CellResult> {
+    let (specimen, timeline) = (context.specimen, context.timeline());
+    [Analyte::Wbc, Analyte::Alc]
+        .into_iter()
+        .filter_map(|analyte| specimen.get(analyte))
+        .map(|reading| {
+            let (limit, grade) = grade::cells(reading, timeline, specimen, context.tuning());
+            CellResult {
+                analyte: reading.analyte,
+                grade,
+                value: wording::reported(reading, specimen, timeline),
+                limit,
             }
         })
         .collect()
@@ -545,6 +564,20 @@ fn candidate(weighed: &Weighed, context: &Context<'_>) -> Candidate {
 
 /// DQ-10: between what numbers 95 % of counts of the same blood would lie (Wilson), when few cells
 /// were counted by hand.
+/// Laboratories and methods may be mixed in a trend; the reader knows what a step may come from.
+fn measured_elsewhere(context: &Context<'_>) -> Option<String> {
+    let (timeline, specimens) = (context.timeline(), &context.case.record.specimens);
+    let (before, specimen) =
+        quality::measured_elsewhere(timeline, specimens, context.specimen, context.tuning())
+            .filter(|_| !context.transfused())?;
+    Some(format!(
+        "MCV {} fL on {} was measured by another laboratory or method: part of the change may come \
+         from that.",
+        before.normalize(),
+        specimen.day()
+    ))
+}
+
 fn counting_range(context: &Context<'_>) -> Option<String> {
     let Sent::Value(reading, specimen) = context.at_index(Analyte::Anc) else {
         return None;
@@ -764,6 +797,7 @@ fn notes(judgement: &Judgement<'_>, as_of: OffsetDateTime) -> Vec<String> {
     {
         notes.push("A recorded pregnancy does not fit sex or age: not used.".to_owned());
     }
+    notes.extend(measured_elsewhere(context));
     notes.extend(counting_range(context));
     notes.extend(of_the_sample(context).into_iter().map(str::to_owned));
     notes.extend(rhythm(context).map(str::to_owned));

@@ -533,3 +533,55 @@ pub fn trace_grades(context: &Context<'_>, trace: &mut Vec<TraceStep>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use time::macros::{date, datetime};
+
+    use crate::clinical::{
+        analyte::Analyte,
+        candidates,
+        decide::trace,
+        specimen::tests::result,
+        time::BirthDate,
+        timeline::{Person, Sex, Timeline},
+    };
+
+    /// The lines of a rule are traced if its own gate is not FALSE.
+    #[test]
+    fn a_rule_is_traced_by_its_own_gate() {
+        let timeline = Timeline {
+            person: Person {
+                birth: Some(BirthDate::Day(date!(1986 - 06 - 15))),
+                sex: Sex::Female,
+                ..Person::default()
+            },
+            measurements: vec![
+                result(Analyte::Hb, 85),
+                result(Analyte::Anc, 1),
+                result(Analyte::Platelets, 15),
+            ],
+            ..Timeline::default()
+        };
+        let steps = trace(&timeline, datetime!(2026-06-15 09:00 UTC));
+        let mut answers = BTreeSet::new();
+        for rule in candidates::rules() {
+            let gate = format!("{}.gate", rule.id);
+            let Some(gate) = steps.iter().find(|step| step.id == gate) else {
+                continue;
+            };
+            let closed = gate.answer == "FALSE";
+            answers.insert(closed);
+            let lines = rule
+                .evidence
+                .iter()
+                .map(|line| format!("{}.{}", rule.id, line.id))
+                .filter(|id| steps.iter().any(|step| step.id == *id))
+                .count();
+            assert_eq!(lines == 0, closed, "{}: {}", rule.id, gate.answer);
+        }
+        assert_eq!(answers.len(), 2, "open and closed gates");
+    }
+}

@@ -12,6 +12,7 @@ use super::{
         Confidence::{High, Low},
         Limit, Tuning,
     },
+    quantity::Interval,
     reference::{self, Group},
     specimen::{Reading, Specimen},
     timeline::{Duffy, Pregnancy, Sex, Timeline},
@@ -310,16 +311,8 @@ pub fn line(
             }
             _ => reading.interval,
         };
-        let (mut at_least, mut at_most) = (Grade::None, Grade::None);
-        for (bound, grade) in reference::bounds(lineage, age, group, tuning) {
-            let below = interval.is_below(bound);
-            if below.is_true() {
-                at_least = grade;
-            }
-            if !below.is_false() {
-                at_most = grade;
-            }
-        }
+        let bounds = reference::bounds(lineage, age, group, tuning);
+        let (at_least, at_most) = between(interval, &bounds);
         mildest = mildest.min(at_least);
         worst = worst.max(at_most);
         if ages.exact() {
@@ -364,6 +357,42 @@ pub fn line(
         note,
         borrowed_days: None,
     }
+}
+
+/// The least and the most severe grade of a value by these bounds.
+fn between(value: Interval, bounds: &[(Decimal, Grade)]) -> (Grade, Grade) {
+    let (mut at_least, mut at_most) = (Grade::None, Grade::None);
+    for (bound, grade) in bounds {
+        let below = value.is_below(*bound);
+        if below.is_true() {
+            at_least = *grade;
+        }
+        if !below.is_false() {
+            at_most = *grade;
+        }
+    }
+    (at_least, at_most)
+}
+
+/// The limit for age of white cells or lymphocytes, and their grade when only one is possible.
+pub fn cells(
+    reading: &Reading,
+    timeline: &Timeline,
+    specimen: &Specimen,
+    tuning: &Tuning,
+) -> (Option<Decimal>, Option<Grade>) {
+    let ages = timeline
+        .person
+        .birth
+        .and_then(|birth| Ages::new(birth, specimen.day()));
+    let Some(ages) = ages else {
+        return (None, None);
+    };
+    let of = |age| reference::cell_bounds(reading.analyte, age, tuning);
+    let (young, old) = (of(&ages.young), of(&ages.old));
+    let (mildest, worst) = between(reading.interval, &old);
+    let same = mildest == worst && between(reading.interval, &young) == (mildest, worst);
+    (old.first().map(|(limit, _)| *limit), same.then_some(worst))
 }
 
 fn hb_note(reading: &Reading, ages: &Ages, group: Group<'_>, tuning: &Tuning) -> Option<String> {

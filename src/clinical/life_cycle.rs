@@ -52,6 +52,9 @@ static FEVER_ANC: Limit = Limit::new(
     Low,
 );
 
+/// Why a Flag closes that a clinician called not relevant, on a card or by closing it on a server.
+pub const NOT_RELEVANT: &str = "not relevant";
+
 /// Limits of this module.
 pub fn limits() -> Vec<&'static Limit> {
     vec![
@@ -736,9 +739,7 @@ fn open(
     let ended = stored
         .episode_end
         .map_or(stored.episode_start, |end| end.max(stored.episode_start));
-    let new_episode = start > stored.episode_start
-        && stored.state == FlagState::Inactive
-        && start.instant > ended.instant;
+    let new_episode = start.instant > ended.instant;
     if stored.state == FlagState::Inactive {
         let silenced = stored.human.is_some()
             || matches!(stored.acknowledged, Some((Acknowledged::NotRelevant, _)));
@@ -772,7 +773,7 @@ fn open(
             },
             write: true,
             notify: false,
-            why: "not relevant",
+            why: NOT_RELEVANT,
         };
     }
     finding.notified_at = stored.notified_at;

@@ -53,6 +53,7 @@ dq!(DELTA_MCV, "dq17.mcv", "5", "0.1", "fL");
 dq!(DELTA_HB, "dq17.hb_rise", "30", "1", "g/L");
 dq!(DELTA_FACTOR, "dq17.factor", "3", "0.1", "1");
 dq!(DELTA_BLASTS, "dq17.blasts", "1", "0.1", "%");
+dq!(LABORATORY_MCV, "dq25.mcv", "5", "0.1", "fL");
 dq!(UNIT_DELTA_DAYS, "t4.days", "14", "1", "d");
 dq!(UNIT_DELTA_SPREAD, "t4.spread_percent", "25", "1", "%");
 dq!(UNIT_DELTA_QUIET, "t4.other_percent", "30", "1", "%");
@@ -167,6 +168,7 @@ pub fn limits() -> Vec<&'static Limit> {
         &DILUTION_RATIO,
         &DELTA_DAYS,
         &DELTA_MCV,
+        &LABORATORY_MCV,
         &DELTA_HB,
         &DELTA_FACTOR,
         &DELTA_BLASTS,
@@ -1098,6 +1100,34 @@ impl<'a> Past<'a> {
 
 fn exact(specimen: &Specimen, analyte: Analyte) -> Option<Decimal> {
     specimen.get(analyte)?.interval.as_exact()
+}
+
+/// DQ-25: the last MCV before this specimen's, when it differs and another laboratory or method
+/// measured it. Who or how is not said on one side: not known to be another.
+pub fn measured_elsewhere<'s>(
+    timeline: &Timeline,
+    specimens: &'s [Specimen],
+    now: &Specimen,
+    tuning: &Tuning,
+) -> Option<(Decimal, &'s Specimen)> {
+    let mcv = |specimen: &Specimen| {
+        let reading = specimen.get(Analyte::Mcv)?;
+        let measured = timeline.measurements.get(*reading.from.first()?)?;
+        Some((reading.interval.as_exact()?, measured))
+    };
+    let (value, here) = mcv(now)?;
+    let (before, specimen, there) = specimens
+        .iter()
+        .rev()
+        .filter(|other| other.at < now.at)
+        .find_map(|other| mcv(other).map(|(before, there)| (before, other, there)))?;
+    let known = |method| method != Method::Unspecified;
+    let laboratory = here.laboratory.is_some()
+        && there.laboratory.is_some()
+        && here.laboratory != there.laboratory;
+    let method = known(here.method) && known(there.method) && here.method != there.method;
+    ((laboratory || method) && (value - before).abs() > tuning.value(&LABORATORY_MCV))
+        .then_some((before, specimen))
 }
 
 /// Percentages of the differential.

@@ -337,6 +337,24 @@ static PLT_BANDS: [Limit; 4] = [
     Limit::new("plt.very_severe", "10", "1", "10*9/L", "convention", High),
 ];
 
+/// Lower ends of mild, moderate and severe of white cells, and of lymphocytes of adults.
+static WBC_BANDS: [Limit; 3] = [
+    Limit::new("wbc.mild", "3.0", "0.1", "10*9/L", "CTCAE v5.0", High),
+    Limit::new("wbc.moderate", "2.0", "0.1", "10*9/L", "CTCAE v5.0", High),
+    Limit::new("wbc.severe", "1.0", "0.1", "10*9/L", "CTCAE v5.0", High),
+];
+static ALC_BANDS: [Limit; 3] = [
+    Limit::new("alc.mild", "0.8", "0.01", "10*9/L", "CTCAE v5.0", High),
+    Limit::new("alc.moderate", "0.5", "0.01", "10*9/L", "CTCAE v5.0", High),
+    Limit::new("alc.severe", "0.2", "0.01", "10*9/L", "CTCAE v5.0", High),
+];
+/// The same of children: shares of the limit for age, and what is very severe at any age.
+static ALC_CHILD_SHARES: [Limit; 2] = [
+    Limit::new("alc.child.mild", "0.75", "0.01", "1", OURS, Low),
+    Limit::new("alc.child.moderate", "0.5", "0.01", "1", OURS, Low),
+];
+static ALC_CHILD_SEVERE: Limit = Limit::new("alc.child.severe", "0.5", "0.01", "10*9/L", OURS, Low);
+
 fn row_at<'r, R>(
     rows: &'r [R],
     until: impl Fn(&R) -> Option<&Limit>,
@@ -485,6 +503,34 @@ pub fn bounds(
     bounds
 }
 
+/// The bounds between the grades of white cells or lymphocytes, as [`bounds`]; the first is the
+/// limit for age. None of another analyte.
+pub fn cell_bounds(analyte: Analyte, age: &Age, tuning: &Tuning) -> Vec<(Decimal, Grade)> {
+    let Some((normal, _)) = range(analyte, age, false, tuning) else {
+        return Vec::new();
+    };
+    let value = |limit: &Limit| tuning.value(limit);
+    let lower_ends = match analyte {
+        Analyte::Wbc => WBC_BANDS.each_ref().map(value),
+        Analyte::Alc if age.reaches(&ADULT, tuning) => ALC_BANDS.each_ref().map(value),
+        Analyte::Alc => {
+            let [mild, moderate] = ALC_CHILD_SHARES.each_ref().map(value);
+            [normal * mild, normal * moderate, value(&ALC_CHILD_SEVERE)]
+        }
+        _ => return Vec::new(),
+    };
+    let grades = [
+        Grade::Mild,
+        Grade::Moderate,
+        Grade::Severe,
+        Grade::VerySevere,
+    ];
+    std::iter::once(normal)
+        .chain(lower_ends)
+        .zip(grades)
+        .collect()
+}
+
 /// Lower and upper limit for age of an analyte that has them (MCV, WBC, ALC, AMC, reticulocytes).
 pub fn range(
     analyte: Analyte,
@@ -565,5 +611,7 @@ pub fn limits() -> Vec<&'static Limit> {
     ]);
     all.extend(&ANC_BANDS);
     all.extend(&PLT_BANDS);
+    all.extend(WBC_BANDS.iter().chain(&ALC_BANDS).chain(&ALC_CHILD_SHARES));
+    all.push(&ALC_CHILD_SEVERE);
     all
 }

@@ -499,7 +499,7 @@ pub mod prelude {
             Persists, PostPartum, Pregnant, Refuted, Reticulocytes, Same, Surely, Token, Trimester,
             Trusted, Undecidable, Undecided, Younger,
         },
-        Days,
+        Days, Evidence,
         Input::{self, GestationAtBirth, LymphocytePercent, Mentzer, Rpi, TimesUpperLimit, Within},
         Kind, Label, Level, Named, ReticulocyteClass as Retics, Rule, Watch, excludes, line,
         priors,
@@ -519,6 +519,21 @@ pub mod prelude {
         timeline::Sex,
         truth::Truth,
     };
+
+    /// The direct antiglobulin test speaks against antibodies: the same line of several rules.
+    pub const DAT_NEGATIVE: Evidence = line(
+        "dat_negative",
+        1,
+        "direct antiglobulin test negative",
+        Refuted("dat_positive"),
+    );
+    /// The exposure cannot be the cause: the same line of several rules.
+    pub const PREDATES: Evidence = line(
+        "predates",
+        -4,
+        "the low count is older than the exposure",
+        Token("predates"),
+    );
 
     /// Haemoglobin as measured.
     pub const HB: Input = Input::Of(Analyte::Hb);

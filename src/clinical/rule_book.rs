@@ -482,3 +482,20 @@ fn table(text: &mut String, limits: &[LimitEntry]) {
     }
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there is one way to be present it needs no name.
+    #[test]
+    fn several_levels_are_told_apart_by_name() {
+        for (watch, kind) in watches() {
+            let entry = entry_of_watch(watch, kind);
+            for (level, gate) in watch.levels.iter().zip(&entry.gate) {
+                let named = gate.starts_with(&format!("{}: ", level.id));
+                assert_eq!(named, watch.levels.len() != 1, "{}", watch.id);
+            }
+        }
+    }
+}

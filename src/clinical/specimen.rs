@@ -499,7 +499,8 @@ impl<'a> Chooser<'a> {
                 interval.anchor() < known.interval.anchor()
             } else {
                 (preference(measurement), identity(rival))
-                    < (preference(rival), identity(measurement))
+                    .cmp(&(preference(rival), identity(measurement)))
+                    .is_lt()
             };
             if better {
                 *known = reading;
@@ -828,5 +829,69 @@ fn conflicting(analyte: Analyte, one: &Interval, two: &Interval, tuning: &Tuning
             apart * Decimal::ONE_HUNDRED > one.max(two) * tuning.value(&CONFLICT_OTHER)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use time::{Duration, OffsetDateTime, macros::datetime};
+
+    use super::*;
+
+    const MORNING: OffsetDateTime = datetime!(2026-06-15 08:00:10 UTC);
+
+    /// A result of 2026-06-15, 08:00:10, of which nothing else is known.
+    pub(in crate::clinical) fn result(analyte: Analyte, value: i64) -> Measurement {
+        let at = SampleTime {
+            instant: MORNING,
+            precision: Precision::Instant,
+        };
+        Measurement::of(analyte, Some(Interval::exact(value.into())), Some(at))
+    }
+
+    fn grouped(measurements: Vec<Measurement>) -> Vec<Specimen> {
+        let timeline = Timeline {
+            measurements,
+            ..Timeline::default()
+        };
+        let mut specimens = group(&timeline, |_| true);
+        let marks = vec![Mark::default(); timeline.measurements.len()];
+        for specimen in &mut specimens {
+            choose(specimen, &timeline, &marks, &Tuning::none());
+        }
+        specimens
+    }
+
+    #[test]
+    fn one_minute_is_one_specimen_only_where_the_time_of_day_is_known() {
+        let pair = |precision, later| {
+            let at = |instant| Some(SampleTime { instant, precision });
+            let hb = Measurement {
+                at: at(MORNING),
+                ..result(Analyte::Hb, 120)
+            };
+            let plt = Measurement {
+                at: at(MORNING + later),
+                ..result(Analyte::Platelets, 200)
+            };
+            grouped(vec![hb, plt]).len()
+        };
+        assert_eq!(pair(Precision::Instant, Duration::seconds(40)), 1);
+        assert_eq!(pair(Precision::Instant, Duration::seconds(60)), 2);
+        assert_eq!(pair(Precision::Day, Duration::ZERO), 2);
+    }
+
+    #[test]
+    fn a_bound_says_what_it_comes_from() {
+        for (analyte, formula) in [
+            (Analyte::Wbc, "not more than WBC"),
+            (Analyte::GranulocytesAbsolute, "not more than granulocytes"),
+        ] {
+            let specimens = grouped(vec![result(analyte, 2)]);
+            let anc = specimens[0].get(Analyte::Anc).unwrap();
+            assert!(anc.bounded);
+            assert_eq!(anc.formula, Some(formula));
+            assert_eq!(anc.interval, Interval::at_most(2.into()));
+        }
     }
 }

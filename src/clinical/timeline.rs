@@ -197,6 +197,8 @@ pub struct Measurement {
     pub specimen: Option<Arc<str>>,
     /// Which report lists it, if any: same day and same report is one specimen.
     pub report: Option<Arc<str>>,
+    /// Who measured it: any text that is the same for the same laboratory. `None`: not said.
+    pub laboratory: Option<Arc<str>>,
     /// Status of the result.
     pub status: Status,
     /// How it was obtained.
@@ -219,6 +221,32 @@ pub struct Measurement {
     pub filed_at: Option<OffsetDateTime>,
     /// What it is called in the output.
     pub source: Source,
+}
+
+impl Measurement {
+    /// A final result of which nothing else is said.
+    pub fn of(analyte: Analyte, value: Option<Interval>, at: Option<SampleTime>) -> Self {
+        Self {
+            analyte,
+            value,
+            received: Received::default(),
+            at,
+            specimen: None,
+            report: None,
+            laboratory: None,
+            status: Status::Final,
+            method: Method::default(),
+            preference: 0,
+            draw: Draw::default(),
+            problems: Vec::new(),
+            cells_counted: None,
+            interpretation: None,
+            upper_limit: None,
+            unusable: None,
+            filed_at: None,
+            source: Source::default(),
+        }
+    }
 }
 
 /// Value and unit as they were sent.

@@ -1268,12 +1268,31 @@ mod tests {
         assert!(!reasons(&[fact("post_hsct_status", Truth::True, None, None)]).transplant);
         let comfort = |until| fact("palliative", Truth::True, Some(20), until);
         assert!(reasons(&[comfort(None)]).palliative);
+        assert!(reasons(&[comfort(Some(0))]).palliative);
         assert!(!reasons(&[comfort(Some(1))]).palliative);
         let dba = |token: &str| reasons(&[fact(token, Truth::True, Some(50), None)]).known_bmf;
         assert_eq!(dba("dx:dba"), Some("dx:dba"));
         assert_eq!(dba("dx:dba@D6101"), None);
         assert_eq!(dba("dx:dba@text"), None);
         assert_eq!(dba("dx:neutropenia"), None);
+    }
+
+    #[test]
+    fn the_same_said_twice_keeps_both_sources_and_the_earliest_start() {
+        let said = |handle, days_before| Fact {
+            source: Source {
+                handle,
+                ..Source::default()
+            },
+            ..fact("cirrhosis", Truth::True, Some(days_before), None)
+        };
+        for facts in [[said(1, 400), said(2, 300)], [said(2, 300), said(1, 400)]] {
+            let tokens = tokens(&facts);
+            let state = tokens.get("cirrhosis").unwrap();
+            let mut handles: Vec<u32> = state.sources.iter().map(|one| one.handle).collect();
+            handles.sort_unstable();
+            assert_eq!((state.since, handles), (Some(at(400)), vec![1, 2]));
+        }
     }
 
     #[test]
@@ -1284,8 +1303,29 @@ mod tests {
             fact("cirrhosis", Truth::True, Some(400), None),
             fact("hbf_high", Truth::True, Some(5), None),
             on("rbc_transfusion", 20),
+            on("plt_transfusion", 2),
+            on("gcsf", 10),
+            on("gcsf_peg", 20),
+            on("rt", 50),
+            on("viral", 40),
+            on("bacterial", 40),
+            on("hepatitis", 100),
         ];
         let all = tokens(&facts);
+        for derived in [
+            "chemo_21",
+            "chemo_42",
+            "rt_60",
+            "hsct_recent",
+            "gcsf_14",
+            "rbc_transfusion_120d",
+            "plt_transfusion_3d",
+            "viral_recent",
+            "bacterial_recent",
+            "hepatitis_recent",
+        ] {
+            assert!(all.truth(derived).is_true(), "{derived}");
+        }
         for (token, state) in all.iter() {
             let one = Tokens::one(token, &facts, &Person::default(), INDEX);
             assert_eq!(one.as_ref(), Some(state), "{token}");

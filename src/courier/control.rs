@@ -369,6 +369,8 @@ mod tests {
         Leased {
             target: TargetId(1),
             patient: PatientId(1),
+            tenant: "default".to_owned(),
+            patient_key: [0; 32],
             fence: 1,
             delivery: 1,
             attempt: 1,
@@ -379,6 +381,7 @@ mod tests {
             patient_identifiers: Vec::new(),
             patient_references: Vec::new(),
             items: Vec::new(),
+            watched: Vec::new(),
             remote_ids: Vec::new(),
             waiting_since,
             reachable_ms: 0,

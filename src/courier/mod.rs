@@ -8,13 +8,19 @@ mod guard;
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use futures_util::FutureExt;
 use time::OffsetDateTime;
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+    },
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::control::{Conclusion, Control, Ended, given_back};
@@ -24,6 +30,7 @@ use crate::{
     store::{
         Store, StoreError,
         delivery::{Hold, Outcome},
+        keys::Hash,
         lease::{Leased, Settlement, TargetId},
         reading::DeliveryFilter,
     },
@@ -190,6 +197,16 @@ pub struct Courier<O> {
     surroundings: Surroundings,
     wake: Arc<Notify>,
     stop: CancellationToken,
+    closed: OnceLock<UnboundedSender<Closed>>,
+}
+
+/// A human closed or deleted a Flag of this patient on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// Tenant of the patient.
+    pub tenant: String,
+    /// The key that the patient's ids are formed from.
+    pub patient_key: Hash,
 }
 
 /// What the courier knows of one target.
@@ -227,7 +244,17 @@ impl<O: Outbox> Courier<O> {
             surroundings,
             wake,
             stop: CancellationToken::new(),
+            closed: OnceLock::new(),
         })
+    }
+
+    /// From now on says when a human has closed a Flag, once that is kept. Only the first who asks
+    /// is told.
+    pub fn closings(&self) -> UnboundedReceiver<Closed> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        // A second receiver ends at once.
+        let _ = self.closed.set(sender);
+        receiver
     }
 
     /// How every target stands.
@@ -387,6 +414,12 @@ impl<O: Outbox> Courier<O> {
             ends_hold,
         } = line.control().conclude(&leased, sent, &ended);
         let class = settlement.attempt.class;
+        let closed = settlement.items_done.iter().any(|done| {
+            done.fate.is_closed_by_human()
+                && leased
+                    .item(done.ordinal)
+                    .is_some_and(|item| item.kind == "Flag")
+        });
         tracing::info!(
             delivery = leased.delivery,
             class = class.as_str(),
@@ -397,6 +430,13 @@ impl<O: Outbox> Courier<O> {
         match self.settle(&leased, settlement).await {
             Ok(true) => {
                 crash_point!("courier.settled");
+                if let Some(sender) = self.closed.get().filter(|_| closed) {
+                    // Nobody listens while the service stops: the next count closes our copy.
+                    let _ = sender.send(Closed {
+                        tenant: leased.tenant.clone(),
+                        patient_key: leased.patient_key,
+                    });
+                }
             }
             Ok(false) => {
                 let delivery = leased.delivery;

@@ -145,8 +145,18 @@ impl Sending<'_> {
         if drafts.is_empty() {
             return Ok(());
         }
+        self.deliver_with_device(&capability, &mut drafts).await?;
+        self.watch(&capability).await;
+        Ok(())
+    }
+
+    async fn deliver_with_device(
+        &mut self,
+        capability: &Capability,
+        drafts: &mut [Draft<'_>],
+    ) -> Result<(), Outcome> {
         if !drafts.iter().any(Draft::is_unknown_device) {
-            return self.deliver(&capability, &mut drafts).await;
+            return self.deliver(capability, drafts).await;
         }
         // All patients share it: two that create it side by side would make two of it.
         let mut devices = self.server.devices.lock().await;
@@ -156,7 +166,7 @@ impl Sending<'_> {
                 self.note_id(draft.item, id);
             }
         }
-        let outcome = self.deliver(&capability, &mut drafts).await;
+        let outcome = self.deliver(capability, drafts).await;
         for draft in drafts.iter().filter(|draft| draft.item.kind == "Device") {
             let ours = format!("Device/{}", draft.item.id);
             if let Some(id) = self.remote.get(&ours) {
@@ -164,6 +174,34 @@ impl Sending<'_> {
             }
         }
         outcome
+    }
+
+    /// Looks whether a human changed a Flag that this delivery does not write. What cannot be read
+    /// is looked at with the next delivery: this one stands as it is.
+    async fn watch(&mut self, capability: &Capability) {
+        let leased = self.leased;
+        let last = self.last.clone();
+        for item in &leased.watched {
+            let writable = capability.writable(&item.kind, item.identifier.is_some())
+                && self.server.token.writes(&item.kind);
+            let known = writable.then(|| self.draft(capability, item));
+            let (Some(Ok(Some(draft))), Ok(patient)) = (known, self.patient().await) else {
+                continue;
+            };
+            let mut drafts = [draft];
+            if Self::address(&mut drafts, &patient).is_ok() {
+                for draft in &mut drafts {
+                    // An error is that of a look, not of the delivery.
+                    let _ = self.look(draft).await;
+                }
+            }
+            self.settled.retain(|seen| {
+                seen.ordinal != item.ordinal
+                    || seen.hash.is_none()
+                    || seen.hash != item.written_hash
+            });
+        }
+        self.last = last;
     }
 
     /// Finds the patient and writes; `Ok`: everything is settled.

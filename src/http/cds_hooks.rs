@@ -27,22 +27,15 @@ use super::{
     jwt,
 };
 use crate::{
-    clinical::{
-        assessment::Assessment,
-        decide,
-        timeline::{Measurement, Timeline},
-    },
     fhir::{
         cds::{
             Hook, Service,
-            card::{self, Card, SmartApp, View},
             discovery::{self, Key},
             feedback,
-            gather::{self, Gathered, Standing},
-            orders,
+            gather::{self, Gathered},
             quiet::{Candidate, is_quiet},
             request::{self, Call, Sent},
-            response, system_action,
+            response,
         },
         codes::CodeMap,
         outcome::Issue,
@@ -51,7 +44,7 @@ use crate::{
         write::identity,
     },
     fhir_server::lookup::{self, Allowed, Lookup, Need, Pages},
-    intake::AsOf,
+    intake::{Advice, AsOf, Chart, ChartModel, advise},
     store::{
         cards::{CardStore, ShownCard},
         keys::{self, Hash},
@@ -63,14 +56,6 @@ use crate::{
 const LARGEST: usize = 2 << 20;
 /// Time for everything that has to be fetched. What is not there by then is missing.
 const FETCHING: Duration = Duration::from_millis(2200);
-
-/// The model, as the services ask it.
-pub type Model = Arc<dyn Fn(&Timeline, OffsetDateTime) -> Assessment + Send + Sync>;
-
-/// The model that is compiled in.
-pub fn model() -> Model {
-    Arc::new(decide::assess)
-}
 
 /// What the services are built of.
 pub struct Services {
@@ -87,7 +72,7 @@ pub struct Services {
     /// Reads what was not sent.
     pub lookup: Lookup,
     /// The model.
-    pub model: Model,
+    pub model: ChartModel,
 }
 
 /// Who calls.
@@ -149,7 +134,21 @@ pub(super) async fn call(
     };
     let now = door.now();
     let made = catch_unwind(AssertUnwindSafe(|| {
-        make(&door, &caller, &call, &gathered, history, &patient, now)
+        advise(Chart {
+            call: &call,
+            gathered: &gathered,
+            history,
+            tenant: &caller.tenant,
+            patient: &patient,
+            now,
+            checker: &door.checker,
+            codes: &door.cds.codes,
+            as_of: door.cds.as_of,
+            model: &door.cds.model,
+            base: &door.base,
+            smart_app: caller.rights.smart_app.as_deref(),
+            system_actions: caller.rights.system_actions,
+        })
     }))
     .map_err(|_| Error::Bug(anyhow::anyhow!("the model panicked")))?;
     let (card, actions) = match made {
@@ -425,118 +424,12 @@ async fn history(
     Ok(door.store.patient(&caller.tenant, *patient).await?)
 }
 
-/// A card that could be shown, and what goes with it.
-struct Made {
-    card: Card,
-    actions: Vec<Value>,
-    inpatient: bool,
-}
-
-/// The synchronous part: read, assess, make the card.
-fn make(
-    door: &Door,
-    caller: &Caller,
-    call: &Call<'_>,
-    gathered: &Gathered<'_>,
-    history: Option<KnownPatient>,
-    patient: &Hash,
-    now: OffsetDateTime,
-) -> Option<Made> {
-    let drugs = match call.service {
-        Service::Cytopenia => None,
-        // Most orders have nothing to do with us: that is known before anything is read.
-        Service::OrderCheck => Some(orders::drugs(call)?),
-    };
-    let with_history = history.is_some();
-    let page = history
-        .as_ref()
-        .map(|known| format!("{}/patients/{}", door.base, known.id.0));
-    let mut timeline = gathered.read(&door.checker, &door.cds.codes);
-    if let Some(history) = history {
-        join(&mut timeline, history.timeline);
-    }
-    let now = match door.cds.as_of {
-        AsOf::Received => now,
-        AsOf::Sampled => decide::newest_sample(&timeline).unwrap_or(now),
-    };
-    let as_of = gather::as_of(&mut timeline, now);
-    let assessment = (door.cds.model)(&timeline, as_of);
-    if let Some(drugs) = drugs {
-        let card = orders::check(call, &drugs, &assessment, now, &door.base)?;
-        return Some(Made {
-            card,
-            actions: Vec::new(),
-            inpatient: timeline.inpatient,
-        });
-    }
-    let standings: Vec<(Key, Standing)> = gathered.standings();
-    let card = card::cytopenia(&View {
-        call,
-        assessment: &assessment,
-        timeline: &timeline,
-        standings: &standings,
-        discharge_without_count: call.hook == Hook::EncounterDischarge
-            && gathered.count_ordered() == Some(false),
-        with_history,
-        now,
-        base: &door.base,
-        page: page.as_deref(),
-        app: caller.rights.smart_app.clone().map(|url| SmartApp {
-            url,
-            // What was found is filed only for a patient that is.
-            report: assessment
-                .index
-                .as_ref()
-                .filter(|_| with_history)
-                .map(|index| identity::report_id(&caller.tenant, patient, index)),
-        }),
-    })?;
-    let actions = if caller.rights.system_actions {
-        system_action::create_flag(&assessment, &caller.tenant, patient, call.patient_id)
-            .into_iter()
-            .collect()
-    } else {
-        Vec::new()
-    };
-    Some(Made {
-        card,
-        actions,
-        inpatient: timeline.inpatient,
-    })
-}
-
-/// Adds what was filed to what was sent; the same result is there once.
-fn join(timeline: &mut Timeline, history: Timeline) {
-    let same = |one: &Measurement, other: &Measurement| {
-        one.analyte == other.analyte && one.at == other.at && one.value == other.value
-    };
-    for filed in history.measurements {
-        if !timeline.measurements.iter().any(|sent| same(sent, &filed)) {
-            timeline.measurements.push(filed);
-        }
-    }
-    for fact in history.facts {
-        let known = timeline
-            .facts
-            .iter()
-            .any(|sent| sent.token == fact.token && sent.from == fact.from);
-        if !known {
-            timeline.facts.push(fact);
-        }
-    }
-    timeline.pregnancies.extend(history.pregnancies);
-    timeline.inpatient |= history.inpatient;
-    if timeline.person.birth.is_none() {
-        timeline.person = history.person;
-    }
-}
-
 /// Whether the card is shown; then it is kept.
 async fn show(
     door: &Door,
     caller: &Caller,
     call: &Call<'_>,
-    made: &Made,
+    made: &Advice,
     patient: &Hash,
     now: OffsetDateTime,
 ) -> Result<bool, Error> {

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     admin::{detail_json, summary_json},
-    cds_hooks::{Model, Services, model},
+    cds_hooks::Services,
     clients::{Clients, ClientsError},
 };
 use self::{body::Budget, capability::Capability, metrics::Metrics, route::at};

@@ -4,12 +4,13 @@
 //! [`model::SubmissionModel`] in the middle of its work, so that what is decided is decided on
 //! everything that is known of the patient.
 
+mod advice;
 mod assess;
 mod filing;
+mod flags;
 mod model;
 mod prepare;
 pub mod receipt;
-mod retract;
 mod review;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use time::{Duration, OffsetDateTime};
 
 pub use self::{
+    advice::{Advice, Chart, ChartModel, advise, chart_model},
     assess::{Assessed, AssessedPatient, assess_only},
     review::Review,
 };

@@ -12,6 +12,7 @@ use crate::{
     clinical::{
         assessment::{Decision, Doubt, FlagState},
         decide::{decide, newest_sample},
+        life_cycle,
         timeline::Timeline,
     },
     fhir::{
@@ -57,26 +58,7 @@ impl Model for SubmissionModel {
             self.received_at,
             case.last_as_of,
         );
-        let findings: Vec<_> = case
-            .findings
-            .iter()
-            .map(|held| held.finding.clone())
-            .collect();
-        let decision = decide(case.timeline, &findings, as_of);
-        let issues = decision
-            .assessment
-            .doubts
-            .iter()
-            .filter_map(|doubt| {
-                let (entry, path) = case.origin(doubt.source.handle)?;
-                Some((entry, doubt_issue(doubt, path)))
-            })
-            .collect();
-        Conclusion {
-            wanted: write::affected(&decision, &self.tenant, case.key),
-            decision,
-            issues,
-        }
+        self.conclude_at(case, as_of)
     }
 
     fn write(
@@ -105,7 +87,11 @@ impl Model for SubmissionModel {
                 });
                 Output {
                     family: change.map(|change| change.finding.family),
-                    send: resource.kind != "Observation" || self.settings.write_observations,
+                    // What a human closed there stands as the human left it.
+                    send: (resource.kind != "Observation" || self.settings.write_observations)
+                        && !change.is_some_and(|change| {
+                            change.why == life_cycle::NOT_RELEVANT && change.finding.human.is_some()
+                        }),
                     outranks_human: change.is_some_and(|change| {
                         matches!(change.why, "raised" | "escalated" | "relapsed")
                     }),
@@ -208,6 +194,30 @@ pub(super) fn say(issues: &mut Vec<Issue>, issue: Issue) {
 }
 
 impl SubmissionModel {
+    /// What follows for a patient at this time.
+    pub(super) fn conclude_at(&self, case: &Case<'_>, as_of: OffsetDateTime) -> Conclusion {
+        let findings: Vec<_> = case
+            .findings
+            .iter()
+            .map(|held| held.finding.clone())
+            .collect();
+        let decision = decide(case.timeline, &findings, as_of);
+        let issues = decision
+            .assessment
+            .doubts
+            .iter()
+            .filter_map(|doubt| {
+                let (entry, path) = case.origin(doubt.source.handle)?;
+                Some((entry, doubt_issue(doubt, path)))
+            })
+            .collect();
+        Conclusion {
+            wanted: write::affected(&decision, &self.tenant, case.key),
+            decision,
+            issues,
+        }
+    }
+
     fn about(&self, whose: &Whose<'_>) -> About {
         let known = whose
             .members

@@ -330,6 +330,8 @@ struct MeasurementDetail {
     interpretation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upper_limit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    laboratory: Option<String>,
 }
 
 /// `None` when everything is ordinary.
@@ -347,6 +349,7 @@ pub(crate) fn measurement_detail(measurement: &Measurement) -> Result<Option<Str
             .interpretation
             .map(|one| interpretation_word(one).to_owned()),
         upper_limit: measurement.upper_limit.map(|limit| limit.to_string()),
+        laboratory: measurement.laboratory.as_deref().map(str::to_owned),
     };
     if detail == MeasurementDetail::default() {
         return Ok(None);
@@ -374,6 +377,7 @@ pub(crate) fn set_measurement_detail(measurement: &mut Measurement, text: &str) 
         .upper_limit
         .map(|limit| limit.parse().map_err(|_| StoreError::Unreadable(WHAT)))
         .transpose()?;
+    measurement.laboratory = detail.laboratory.map(Arc::from);
     Ok(())
 }
 

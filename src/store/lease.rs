@@ -2,7 +2,10 @@
 
 use time::OffsetDateTime;
 
-use super::delivery::{Class, First, Next};
+use super::{
+    delivery::{Class, First, Next},
+    keys::Hash,
+};
 use crate::clinical::assessment::Urgency;
 
 /// A FHIR server that is written to; row id in the store.
@@ -39,6 +42,10 @@ pub struct Leased {
     pub target: TargetId,
     /// Whose; with `target` it is the lane.
     pub patient: PatientId,
+    /// The tenant of the patient.
+    pub tenant: String,
+    /// The key that the patient's ids are formed from.
+    pub patient_key: Hash,
     /// Fence of the lane when it was leased; a settlement with an older one is refused.
     pub fence: i64,
     /// Row id.
@@ -60,6 +67,9 @@ pub struct Leased {
     pub patient_references: Vec<String>,
     /// What is still open, in sending order.
     pub items: Vec<Item>,
+    /// Open Flags of the patient that stand on the target and that no delivery writes, as they were
+    /// written last: a human may have closed one. No item of the delivery has their ordinals.
+    pub watched: Vec<Item>,
     /// What the items' references to our other resources are called on the target, where it gave
     /// them ids of its own. Items settled earlier in this delivery are among them.
     pub remote_ids: Vec<RemoteId>,
@@ -69,6 +79,19 @@ pub struct Leased {
     pub reachable_ms: i64,
     /// Goes to the target as `X-Correlation-Id`.
     pub correlation_id: String,
+}
+
+/// Ordinals of [`Leased::watched`] begin here: no delivery has so many items.
+pub(crate) const FIRST_WATCHED: u32 = 1_000_000;
+
+impl Leased {
+    /// The item with this ordinal, watched ones included.
+    pub fn item(&self, ordinal: u32) -> Option<&Item> {
+        self.items
+            .iter()
+            .chain(&self.watched)
+            .find(|item| item.ordinal == ordinal)
+    }
 }
 
 /// What a resource of ours is called on a target.
@@ -188,6 +211,14 @@ pub enum Fate {
 }
 
 impl Fate {
+    /// A human took it off the charts.
+    pub fn is_closed_by_human(self) -> bool {
+        matches!(
+            self,
+            Self::HumanDeleted | Self::HumanEdited { inactive: true }
+        )
+    }
+
     /// Frozen: stands in the database and in the console.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@ use super::{
     delivery::{Class, First, Hold},
     error::{Result, StoreError},
     keys::ResultId,
-    lease::{Item, PatientId, TargetId, Unconfirmed},
+    lease::{FIRST_WATCHED, Item, PatientId, TargetId, Unconfirmed},
     plan::{PatientRow, StoredFact, StoredValue},
     reading::{DeliveryAttempt, DeliveryItem, DeliverySummary, HeldResource, TargetRow},
     submission::HeldFinding,
@@ -217,31 +217,23 @@ fn measurement(row: &impl Row) -> Result<Option<Measurement>> {
             text: find(row, 19)?.unwrap_or_default(),
         }),
     };
+    let value = find(row, 13)?.map(codec::interval).transpose()?;
     let mut measurement = Measurement {
-        analyte: codec::analyte(analyte)?,
-        value: find(row, 13)?.map(codec::interval).transpose()?,
         received: Received {
             value: find(row, 11)?.unwrap_or_default(),
             unit: find(row, 12)?.unwrap_or_default(),
         },
-        at,
         specimen: find(row, 21)?,
         report: find(row, 22)?,
         status: find(row, 20)?.map_or(Ok(Status::Final), codec::status)?,
-        method: codec::method("")?,
         preference: find(row, 23)?.unwrap_or(0),
-        draw: codec::draw("")?,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit: None,
         unusable,
-        filed_at: None,
         source: Source {
             handle: 0,
             identifier: find(row, 25)?.zip(find(row, 26)?),
             loinc: find(row, 27)?,
         },
+        ..Measurement::of(codec::analyte(analyte)?, value, at)
     };
     if let Some(detail) = find(row, 24)? {
         codec::set_measurement_detail(&mut measurement, detail)?;
@@ -547,6 +539,27 @@ pub(crate) const ITEMS: &str = "SELECT item.ordinal, item.fhir_type, item.fhir_i
      LEFT JOIN remote_resource AS remote ON remote.target_id = $1 \
      AND remote.fhir_type = item.fhir_type AND remote.fhir_id = item.fhir_id \
      WHERE item.delivery_id = $2 AND item.state = 'open' ORDER BY item.ordinal";
+
+/// Open Flags of a patient as they were written to a target last, unless one is about to be written
+/// again; columns as in [`ITEMS`]. `$1`: target; `$2`: patient.
+pub(crate) const WATCHED: &str = "SELECT CAST(0 AS bigint), resource.fhir_type, resource.fhir_id, resource.version, \
+     resource.content_hash, false, resource.identifier_system, resource.identifier_value, \
+     resource.body, remote.remote_id, remote.etag, remote.written_hash, remote.written_revision \
+     FROM finding JOIN remote_resource AS remote ON remote.target_id = $1 \
+     AND remote.fhir_type = 'Flag' AND remote.fhir_id = finding.flag_id \
+     JOIN resource ON resource.fhir_type = 'Flag' AND resource.fhir_id = finding.flag_id \
+     AND resource.version = remote.written_revision \
+     WHERE finding.patient_id = $2 AND finding.state = 'active' AND NOT EXISTS (\
+     SELECT 1 FROM delivery_item AS item JOIN delivery ON delivery.id = item.delivery_id \
+     WHERE delivery.target_id = $1 AND item.state = 'open' AND item.fhir_type = 'Flag' \
+     AND item.fhir_id = finding.flag_id) ORDER BY resource.fhir_id";
+
+/// Gives watched items ordinals that no item of the delivery has.
+pub(crate) fn number_watched(items: &mut [Item]) {
+    for (ordinal, item) in (FIRST_WATCHED..).zip(items) {
+        item.ordinal = ordinal;
+    }
+}
 
 pub(crate) fn item(row: &impl Row) -> Result<Item> {
     Ok(Item {

@@ -107,6 +107,11 @@ impl Patient {
             ["deceased"] => {
                 self.timeline.person.deceased = true;
             }
+            ["fact", token, "since", when] => {
+                let mut since = fact(token, Truth::True);
+                since.from = Some(moment(when));
+                self.timeline.facts.push(since);
+            }
             ["fact", token] => self.timeline.facts.push(fact(token, Truth::True)),
             ["red", "cells", when] => {
                 let mut given = fact("rbc_transfusion", Truth::True);
@@ -220,6 +225,17 @@ pub(crate) fn take(patient: &mut Patient, row: &Row, tuning: &Tuning) -> Decisio
         patient.receive(row.get("day"), row.get("results"));
     }
     patient.submit(row.get("as_of"), tuning)
+}
+
+/// Why Flags got a new version.
+pub(crate) fn reasons(decision: &Decision) -> String {
+    let reasons: Vec<String> = decision
+        .flags
+        .iter()
+        .filter(|change| change.write)
+        .map(|change| change.why.to_owned())
+        .collect();
+    none_if_empty(&reasons)
 }
 
 /// The families that are told again.

@@ -137,7 +137,10 @@ pub(crate) fn grade_row(row: &Row) -> Timeline {
     let lineage = match row.get("lineage") {
         "E" => "Hb",
         "N" => "ANC",
-        _ => "PLT",
+        "P" => "PLT",
+        // Lymphocytes alone are no blood count.
+        "ALC" => "WBC 30, ALC",
+        other => other,
     };
     let mut timeline = Timeline::default();
     timeline.person.birth = born(row.get("age"), INDEX.date());
@@ -354,6 +357,8 @@ fn comma_separated(results: &str) -> String {
                 "venous",
                 "fL",
                 "manual",
+                "labA",
+                "labB",
                 "auto",
                 "xULN",
                 "citrate",
@@ -410,10 +415,6 @@ fn answer(timeline: &mut Timeline, token: &str, positive: bool) {
     timeline.facts.push(fact(token, positive.into()));
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one list of the ways in which the tables name a result"
-)]
 fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Arc<str>) {
     match item {
         "DAT pos" => return answer(timeline, "dat_positive", true),
@@ -451,23 +452,8 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
         })
         .unwrap_or_else(|| panic!("result {item:?}"));
     let mut measurement = Measurement {
-        analyte,
-        value: None,
-        received: Received::default(),
-        at: Some(at),
         specimen: Some(Arc::clone(specimen)),
-        report: None,
-        status: Status::Final,
-        method: Method::Unspecified,
-        preference: 0,
-        draw: Draw::Unspecified,
-        problems: Vec::new(),
-        cells_counted: None,
-        interpretation: None,
-        upper_limit: None,
-        unusable: None,
-        filed_at: None,
-        source: Source::default(),
+        ..Measurement::of(analyte, None, Some(at))
     };
     let (rest, times_upper) = match rest.split_once('(') {
         Some((value, upper)) => (value.trim(), Some(upper.trim_end_matches(')'))),
@@ -484,6 +470,7 @@ fn add_result(timeline: &mut Timeline, item: &str, at: SampleTime, specimen: &Ar
         }
         match word {
             "manual" => measurement.method = Method::Manual,
+            "labA" | "labB" => measurement.laboratory = Some(word.into()),
             "auto" => measurement.method = Method::Automated,
             "impedance" => measurement.method = Method::Impedance,
             "citrate" => measurement.problems.push(SpecimenProblem::Citrate),

@@ -1,7 +1,8 @@
 //! What came out of an assessment, in the words of the tables.
 
 use marrowflag::clinical::{
-    assessment::{Assessment, Fit, Grade, Lineage, LineageResult, Output, Urgency},
+    analyte::Analyte,
+    assessment::{Assessment, CellResult, Fit, Grade, Lineage, LineageResult, Output, Urgency},
     truth::Truth,
 };
 
@@ -29,13 +30,36 @@ pub(crate) fn lineage_text(result: &LineageResult) -> String {
     }
 }
 
+/// White cells and lymphocytes, as a row of `grades.csv` says them.
+pub(crate) fn cell_text(result: &CellResult) -> String {
+    let name = match result.analyte {
+        Analyte::Alc => "ALC",
+        _ => "WBC",
+    };
+    format!("{name} {}", result.grade.map_or("?", grade_word))
+}
+
+/// Everything that is graded, each beginning with its letter or name.
+pub(crate) fn graded(assessment: &Assessment) -> Vec<String> {
+    let lineages = assessment.lineages.iter().map(lineage_text);
+    let cells = assessment.cells.iter().map(cell_text);
+    lineages.chain(cells).collect()
+}
+
 /// The printed limit of a lineage by its letter.
 pub(crate) fn limit_text(assessment: &Assessment, letter: &str) -> String {
-    assessment
+    let lineages = assessment
         .lineages
         .iter()
-        .find(|result| lineage_text(result).starts_with(letter))
-        .and_then(|result| result.limit)
+        .map(|result| (lineage_text(result), result.limit));
+    let cells = assessment
+        .cells
+        .iter()
+        .map(|result| (cell_text(result), result.limit));
+    lineages
+        .chain(cells)
+        .find(|(text, _)| text.starts_with(letter))
+        .and_then(|(_, limit)| limit)
         .map(|limit| limit.to_string())
         .unwrap_or_default()
 }

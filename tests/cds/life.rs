@@ -1,4 +1,4 @@
-//! The quiet periods of the life cycle cases L06 and L20, through cards: the service is started
+//! The quiet periods of the life cycle cases L05, L06 and L20, through cards: the service is started
 //! again on its database at each day of the case.
 
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use super::{
 struct Case {
     dir: Arc<TempDir>,
     observations: [Vec<serde_json::Value>; 3],
+    /// Class of the stay that the EHR sends along, and whether it has ended.
+    stay: Option<(&'static str, bool)>,
 }
 
 impl Case {
@@ -23,6 +25,7 @@ impl Case {
         Self {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             observations: <[_; 3]>::default(),
+            stay: None,
         }
     }
 
@@ -45,6 +48,21 @@ impl Case {
         let mut request = call("p1", &[]);
         for (key, list) in ["hb", "plt", "anc"].iter().zip(&self.observations) {
             request["prefetch"][key] = super::ehr::searchset(list);
+        }
+        if let Some((class, over)) = self.stay {
+            let mut stay = json!({
+                "resourceType": "Encounter", "id": "e1", "status": "in-progress",
+                "class": {
+                    "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": class
+                },
+                "subject": { "reference": "Patient/p1" },
+                "period": { "start": "2026-11-01T08:00:00Z" }
+            });
+            if over {
+                stay["period"]["end"] = json!("2026-11-02T08:00:00Z");
+            }
+            request["context"]["encounterId"] = json!("e1");
+            request["prefetch"]["encounters"] = super::ehr::searchset(&[stay]);
         }
         let app = TestApp::spawn_in(Arc::clone(&self.dir), &[], now).await;
         let cards = app.post(SERVICE, &request).await.cards();
@@ -69,6 +87,21 @@ impl Case {
         assert_eq!(app.post(FEEDBACK, &feedback).await.status, 200);
         app.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l05_in_hospital_a_card_is_quiet_for_72_hours() {
+    let hours = Duration::hours;
+    let mut case = Case::new();
+    case.stay = Some(("IMP", false));
+    assert_eq!(case.open(hours(0), "3", "15").await.len(), 1);
+    assert!(case.open(hours(48), "3", "14").await.is_empty());
+    assert_eq!(case.open(hours(80), "3", "15").await.len(), 1);
+    // Home again: from now on 30 days, from the last card.
+    case.stay = Some(("IMP", true));
+    assert!(case.open(hours(80 + 73), "3", "15").await.is_empty());
+    case.stay = Some(("EMER", false));
+    assert_eq!(case.open(hours(80 + 74), "3", "15").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -135,6 +135,8 @@ pub(crate) fn leased(mrn: &str, items: Vec<Item>) -> Leased {
     Leased {
         target: TargetId(1),
         patient: PatientId(mrn.bytes().map(i64::from).sum()),
+        tenant: "default".to_owned(),
+        patient_key: [0; 32],
         fence: 1,
         delivery: 1,
         attempt: 0,
@@ -145,6 +147,7 @@ pub(crate) fn leased(mrn: &str, items: Vec<Item>) -> Leased {
         patient_identifiers: vec![(MRN.to_owned(), mrn.to_owned())],
         patient_references: Vec::new(),
         items,
+        watched: Vec::new(),
         remote_ids: Vec::new(),
         waiting_since: NOW,
         reachable_ms: 0,

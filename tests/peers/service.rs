@@ -51,12 +51,7 @@ impl Drop for Service {
 impl Service {
     /// On the database in `directory`, writing to `target`.
     fn start(directory: &Path, target: &str) -> Self {
-        Self::start_as_of(directory, target, "sampled")
-    }
-
-    /// Which judges at the time of receipt or of the newest sample.
-    pub(crate) fn start_as_of(directory: &Path, target: &str, as_of: &str) -> Self {
-        Self::start_with(directory, target, as_of, &[])
+        Self::start_with(directory, target, "sampled", &[])
     }
 
     /// With further flags.

@@ -7,7 +7,7 @@ use marrowflag::{
     fhir_server::{FhirServer, Token},
     store::{
         delivery::{First, Hold, Next, Outcome, Why},
-        lease::{Fate, Leased},
+        lease::{Fate, Item, Leased},
     },
 };
 use serde_json::json;
@@ -590,6 +590,43 @@ async fn a_humans_edit_is_kept() {
         truth.requests.last().unwrap().headers["if-match"],
         "W/\"2\""
     );
+}
+
+/// A delivery that does not write the open Flag looks at it all the same.
+#[tokio::test]
+async fn what_a_human_did_to_a_flag_is_seen_with_the_next_report() {
+    let hostile = Misbehaving::start(TRANSACTION).await;
+    let target = server(&hostile.base);
+    let sent = send(&target, &leased("1", four("1", "a", "active", "low"))).await;
+    let report_of = |hash: &str, watched: Item| {
+        let report = four("1", hash, "active", "low").remove(1);
+        Leased {
+            watched: vec![watched],
+            ..leased("1", vec![report])
+        }
+    };
+    let mut watched = known(flag("1", "a", "active", "low"), &sent.items);
+    watched.ordinal = 1_000_000;
+    let seen = send(&target, &report_of("b", watched.clone())).await;
+    assert_eq!(seen.outcome, Outcome::Delivered);
+    assert_eq!(fate(&seen, watched.ordinal), None, "nothing happened");
+
+    hostile.edit(FLAG, |flag| flag["status"] = json!("inactive"));
+    hostile.script(On::Read, [Fault::status(500)]);
+    let blind = send(&target, &report_of("c", watched.clone())).await;
+    assert_eq!(blind.outcome, Outcome::Delivered, "the report is there");
+    assert_eq!(fate(&blind, watched.ordinal), None);
+
+    let seen = send(&target, &report_of("d", watched.clone())).await;
+    assert_eq!(seen.outcome, Outcome::Delivered);
+    assert_eq!(
+        fate(&seen, watched.ordinal),
+        Some(Fate::HumanEdited { inactive: true })
+    );
+    let again = known(watched.clone(), &seen.items);
+    let seen = send(&target, &report_of("e", again)).await;
+    assert_eq!(fate(&seen, watched.ordinal), None, "said once");
+    assert_eq!(hostile.truth().resources[FLAG].1["status"], "inactive");
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ fn leased(id: usize, lane: &Lane) -> Leased {
     Leased {
         target: TargetId(1),
         patient: PatientId(i64::try_from(id).unwrap()),
+        tenant: String::new(),
+        patient_key: [0; 32],
         fence: 1,
         delivery: i64::try_from(id).unwrap(),
         attempt: lane.attempt,
@@ -53,6 +55,7 @@ fn leased(id: usize, lane: &Lane) -> Leased {
         patient_identifiers: Vec::new(),
         patient_references: Vec::new(),
         items: Vec::new(),
+        watched: Vec::new(),
         remote_ids: Vec::new(),
         waiting_since: wall(lane.waiting_since),
         reachable_ms: lane.reachable_ms,

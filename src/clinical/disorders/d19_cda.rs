@@ -85,12 +85,7 @@ pub static RULE: Rule = Rule {
             "pathogenic variant of a CDA gene",
             Token("gene:CDA"),
         ),
-        line(
-            "dat_negative",
-            1,
-            "direct antiglobulin test negative",
-            Refuted("dat_positive"),
-        ),
+        DAT_NEGATIVE,
         line(
             "family",
             1,

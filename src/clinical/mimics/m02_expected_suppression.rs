@@ -50,12 +50,7 @@ pub static RULE: Rule = Rule {
             "counts were not low before",
             Token("prev_normal"),
         ),
-        line(
-            "predates",
-            -4,
-            "the low count is older than the exposure",
-            Token("predates"),
-        ),
+        PREDATES,
         line(
             "late",
             -3,

@@ -60,12 +60,7 @@ pub static RULE: Rule = Rule {
             "counts were not low before",
             Token("prev_normal"),
         ),
-        line(
-            "predates",
-            -4,
-            "the low count is older than the exposure",
-            Token("predates"),
-        ),
+        PREDATES,
     ],
     excluding: &[],
     priors: priors("0 0 0 0 0 0 0 0"),

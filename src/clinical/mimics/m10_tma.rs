@@ -82,12 +82,7 @@ pub static RULE: Rule = Rule {
             "haptoglobin <0.3 g/L",
             Below(HAPTOGLOBIN, &HAPTO_LOW),
         ),
-        line(
-            "dat_negative",
-            1,
-            "direct antiglobulin test negative",
-            Refuted("dat_positive"),
-        ),
+        DAT_NEGATIVE,
         line(
             "adamts13_low",
             8,

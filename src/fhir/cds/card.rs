@@ -567,7 +567,7 @@ fn coverage(page: &mut Page, view: &View<'_>) {
         let keys: Vec<&str> = view
             .standings
             .iter()
-            .filter(|(key, standing)| *key != Key::ActiveOrders && standings.contains(standing))
+            .filter(|(key, standing)| key.is_assessed() && standings.contains(standing))
             .map(|(key, _)| key.label())
             .collect();
         if !keys.is_empty() {

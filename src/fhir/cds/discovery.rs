@@ -40,13 +40,15 @@ pub enum Key {
     Conditions,
     /// Drugs.
     Medications,
+    /// Stays that have not ended: how long a card is quiet.
+    Encounters,
     /// Orders that are open (discharge only).
     ActiveOrders,
 }
 
 impl Key {
     /// All, in the order of discovery.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Patient,
         Self::Hb,
         Self::Plt,
@@ -59,6 +61,7 @@ impl Key {
         Self::Temp,
         Self::Conditions,
         Self::Medications,
+        Self::Encounters,
         Self::ActiveOrders,
     ];
 
@@ -77,6 +80,7 @@ impl Key {
             Self::Temp => "temp",
             Self::Conditions => "conditions",
             Self::Medications => "medications",
+            Self::Encounters => "encounters",
             Self::ActiveOrders => "activeOrders",
         }
     }
@@ -92,6 +96,7 @@ impl Key {
             Self::Patient => "Patient",
             Self::Conditions => "Condition",
             Self::Medications => "MedicationRequest",
+            Self::Encounters => "Encounter",
             Self::ActiveOrders => "ServiceRequest",
             _ => "Observation",
         }
@@ -112,8 +117,14 @@ impl Key {
             Self::Temp => "temperature",
             Self::Conditions => "recorded conditions",
             Self::Medications => "drugs",
+            Self::Encounters => "stays",
             Self::ActiveOrders => "open orders",
         }
+    }
+
+    /// Whether the assessment rests on it. The others say when a card is due and what it proposes.
+    pub fn is_assessed(self) -> bool {
+        !matches!(self, Self::Encounters | Self::ActiveOrders)
     }
 
     /// A blood line: without any of them there is no answer.
@@ -134,7 +145,7 @@ impl Key {
             Self::Diff => Some(60),
             Self::Retic => Some(24),
             Self::ActiveOrders => Some(50),
-            Self::Patient | Self::Conditions | Self::Medications => None,
+            Self::Patient | Self::Conditions | Self::Medications | Self::Encounters => None,
         }
     }
 
@@ -145,6 +156,8 @@ impl Key {
             Self::Patient => format!("Patient/{patient}"),
             Self::Conditions => format!("Condition?patient={patient}"),
             Self::Medications => format!("MedicationRequest?patient={patient}&status=active"),
+            // Not by `context.encounterId`: a chart can be opened without one.
+            Self::Encounters => format!("Encounter?patient={patient}&status=in-progress"),
             Self::ActiveOrders => {
                 format!("ServiceRequest?patient={patient}&status=active&_count=50")
             }
@@ -239,6 +252,7 @@ pub fn keys(hook: Hook) -> &'static [Key] {
         Key::Temp,
         Key::Conditions,
         Key::Medications,
+        Key::Encounters,
     ];
     match hook {
         Hook::PatientView | Hook::EncounterStart => REVIEW,

@@ -1,8 +1,9 @@
 //! When a card is not shown again (clinical specification 8.2): alert fatigue is a defect.
 //!
 //! The card of a family stays away for 72 h in hospital and 30 days outside, counted from the last
-//! one shown to the same client, and for the rest of the same encounter; longer when a clinician
-//! has answered it. An escalation breaks all of these.
+//! one shown to the same client, and outside for the rest of the same encounter (a stay in hospital
+//! is one encounter, in which the 72 h count); longer when a clinician has answered it. An escalation
+//! breaks all of these.
 
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -210,8 +211,9 @@ pub fn is_quiet(card: &Candidate<'_>, shown: Option<&Shown>, answered: Option<&A
         } else {
             Duration::days(30)
         };
-        let same_encounter =
-            card.encounter.is_some() && card.encounter == shown.encounter.as_deref();
+        let same_encounter = !card.inpatient
+            && card.encounter.is_some()
+            && card.encounter == shown.encounter.as_deref();
         !card.marks.escalates(&shown.marks) && (same_encounter || within(shown.at, period))
     });
     by_answer || by_showing
@@ -256,6 +258,7 @@ mod tests {
         assert!(!quiet(&before, &before, 30, false, false));
         assert!(quiet(&before, &before, 2, true, false));
         assert!(!quiet(&before, &before, 3, true, false));
+        assert!(!quiet(&before, &before, 3, true, true));
         assert!(quiet(&before, &before, 200, false, true));
         assert!(!quiet(&marks(3, [2, 1, 0]), &before, 0, false, true));
         assert!(!quiet(&marks(2, [2, 2, 0]), &before, 1, false, true));

@@ -763,12 +763,12 @@ fn status_of<'t>(resource: &'t Tree<'_>) -> &'t str {
         .unwrap_or_default()
 }
 
-/// Class of v3 `ActCode`: inpatient, acute and non-acute inpatient.
+/// Class of v3 `ActCode`: inpatient, acute and non-acute inpatient, emergency.
 fn is_open_inpatient_stay(encounter: &Tree<'_>) -> bool {
     let inpatient = encounter
         .get("class")
         .and_then(|class| class.text("code"))
-        .is_some_and(|code| matches!(code, "IMP" | "ACUTE" | "NONAC"));
+        .is_some_and(|code| matches!(code, "IMP" | "ACUTE" | "NONAC" | "EMER"));
     let over = matches!(
         encounter.text("status"),
         Some("finished" | "cancelled" | "entered-in-error" | "planned")

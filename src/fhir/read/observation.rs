@@ -7,7 +7,7 @@ use super::{
     AsSent, PatientKey, ReadFact, ReadValue, ResultKey, Site,
     about::{self, Statement},
     people::Named,
-    references::Index,
+    references::{self, Index, Target},
     result_key,
     sampling::{self, Groups, Report, Specimen},
     smear,
@@ -64,6 +64,7 @@ pub(super) struct Frame<'t> {
     pub(super) time_problem: Option<(&'static str, &'static str)>,
     pub(super) specimen: Option<Specimen>,
     pub(super) report: Option<Arc<str>>,
+    pub(super) laboratory: Option<Arc<str>>,
     pub(super) key: ResultKey,
     pub(super) focus: bool,
 }
@@ -107,6 +108,7 @@ pub(super) fn read<'t>(
             .then(|| time_notes.first().map(|(word, _, text)| (*word, *text)))
             .flatten(),
         at,
+        laboratory: laboratory(context, site),
         key: result_key::of_result(context.index, site, keys, at, specimen.as_ref()),
         specimen,
         report: context.groups.key(site.tree),
@@ -562,6 +564,34 @@ impl Part<'_, '_, '_, '_> {
         out.values.push(self.row(None, self.received(), why));
         out.statements.extend(statements);
     }
+}
+
+/// The first Organization among the performers: its identifier, else its address or name. A person
+/// is not the laboratory.
+fn laboratory(context: &Context<'_, '_, '_>, site: &Site<'_>) -> Option<Arc<str>> {
+    site.tree.items("performer").iter().find_map(|performer| {
+        let name = match context.index.follow(site.entry, performer)? {
+            Target::Here(found) if found.tree.resource_type() == Some("Organization") => {
+                let organization = found.tree;
+                organization
+                    .items("identifier")
+                    .iter()
+                    .find_map(references::identifier)
+                    .map(|(system, value)| format!("{system}|{value}"))
+                    .or_else(|| organization.text("name").map(str::to_owned))?
+            }
+            Target::Outside(reference) if is_organization(&reference) => reference,
+            Target::Identifier(system, value) if performer.text("type") == Some("Organization") => {
+                format!("{system}|{value}")
+            }
+            _ => return None,
+        };
+        Some(Arc::from(name))
+    })
+}
+
+fn is_organization(reference: &str) -> bool {
+    reference.rsplit('/').nth(1) == Some("Organization")
 }
 
 /// A text that speaks of the specimen, in an Observation of its own or in a note.

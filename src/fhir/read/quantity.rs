@@ -162,6 +162,7 @@ impl Part<'_, '_, '_, '_> {
             at: frame.at,
             specimen: frame.specimen_key(),
             report: frame.report.clone(),
+            laboratory: frame.laboratory.clone(),
             status: frame.status,
             method: self.method(),
             preference: term.map_or(0, Term::preference),

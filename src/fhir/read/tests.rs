@@ -572,18 +572,76 @@ fn a_site_maps_its_own_codes() {
 }
 
 #[test]
+fn the_laboratory_is_the_organization_that_performed_it() {
+    let laboratory = |performer: Value| {
+        let mut sent = haemoglobin();
+        sent["performer"] = performer;
+        let organization = json!({
+            "resourceType": "Organization", "id": "o1", "name": "Central",
+            "identifier": [{ "system": "urn:lab", "value": "7" }]
+        });
+        let nameless = json!({ "resourceType": "Organization", "id": "o2", "name": "North" });
+        let reading = read(&bundle(&[organization, nameless, sent]));
+        measurement(&reading, Analyte::Hb)
+            .laboratory
+            .as_deref()
+            .map(str::to_owned)
+    };
+    let reference = |to: &str| json!([{ "reference": to }]);
+    for (performer, expected) in [
+        (reference("Organization/o1"), Some("urn:lab|7")),
+        (reference("Organization/o2"), Some("North")),
+        (
+            json!([{ "reference": "Practitioner/1" }, { "reference": "Organization/9" }]),
+            Some("Organization/9"),
+        ),
+        (
+            json!([{ "type": "Organization", "identifier": { "system": "urn:lab", "value": "8" } }]),
+            Some("urn:lab|8"),
+        ),
+        (
+            json!([{ "identifier": { "system": "urn:person", "value": "8" } }]),
+            None,
+        ),
+        (reference("Practitioner/1"), None),
+        (json!([{ "display": "Dr Who" }]), None),
+    ] {
+        assert_eq!(
+            laboratory(performer.clone()).as_deref(),
+            expected,
+            "{performer}"
+        );
+    }
+}
+
+#[test]
 fn an_open_inpatient_stay_is_seen() {
-    let encounter = |status: &str| {
+    let encounter = |class: &str, status: &str| {
         json!({
             "resourceType": "Encounter", "id": "e1", "status": status,
-            "class": { "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP" },
+            "class": { "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": class },
             "subject": { "reference": "Patient/p1" },
         })
     };
     let mut sent = haemoglobin();
     sent["encounter"] = json!({ "reference": "Encounter/e1" });
-    let read_stay = |status: &str| read(&bundle(&[encounter(status), sent.clone()]));
-    assert!(only(&read_stay("in-progress")).inpatient);
+    let read_as =
+        |class: &str, status: &str| read(&bundle(&[encounter(class, status), sent.clone()]));
+    for (class, inpatient) in [
+        ("IMP", true),
+        ("ACUTE", true),
+        ("NONAC", true),
+        ("EMER", true),
+        ("AMB", false),
+        ("VR", false),
+    ] {
+        assert_eq!(
+            only(&read_as(class, "in-progress")).inpatient,
+            inpatient,
+            "{class}"
+        );
+    }
+    let read_stay = |status: &str| read_as("IMP", status);
     assert!(!only(&read_stay("finished")).inpatient);
     assert_eq!(
         only(&read_stay("finished")).encounter.as_deref(),

@@ -9,15 +9,18 @@ use super::{
     reissue, words,
 };
 use crate::clinical::{
-    assessment::{Assessment, Grade, IndexSpecimen, Lineage, LineageResult, Verdict},
+    analyte::Analyte,
+    assessment::{Assessment, CellResult, Grade, IndexSpecimen, Lineage, LineageResult, Verdict},
     truth::Truth,
 };
 
 /// Codes of `CodeSystem/mf-lineage` that are written.
-pub const CODES: [&str; 4] = [
+pub const CODES: [&str; 6] = [
     "anaemia-grade",
     "neutropenia-grade",
     "thrombocytopenia-grade",
+    "leukopenia-grade",
+    "lymphopenia-grade",
     "summary",
 ];
 
@@ -33,7 +36,7 @@ fn code(lineage: Lineage) -> (&'static str, &'static str) {
     }
 }
 
-/// One for each line, and the summary; none for a specimen without a result to derive from.
+/// One for each line, for white cells and lymphocytes that were counted, and the summary; none for a specimen without a result to derive from.
 pub fn observations(assessment: &Assessment, ctx: &WriteContext<'_>) -> Vec<Resource> {
     let Some(index) = &assessment.index else {
         return Vec::new();
@@ -44,6 +47,12 @@ pub fn observations(assessment: &Assessment, ctx: &WriteContext<'_>) -> Vec<Reso
         .iter()
         .filter_map(|result| line(result, assessment, ctx, &report))
         .collect();
+    made.extend(
+        assessment
+            .cells
+            .iter()
+            .filter_map(|result| cells(result, assessment, ctx, &report)),
+    );
     made.extend(summary(assessment, ctx, &report));
     made
 }
@@ -107,6 +116,38 @@ fn line(
             note: words::lineage(result, index),
             sufficiency,
             derived_from,
+        },
+        assessment,
+        ctx,
+        report,
+    )
+}
+
+/// White cells or lymphocytes: a grade for the reader, on which no rule rests.
+fn cells(
+    result: &CellResult,
+    assessment: &Assessment,
+    ctx: &WriteContext<'_>,
+    report: &str,
+) -> Option<Resource> {
+    let (code, display, method) = match result.analyte {
+        Analyte::Wbc => ("leukopenia-grade", "Grade of leukopenia", "grade.WBC"),
+        Analyte::Alc => ("lymphopenia-grade", "Grade of lymphopenia", "grade.ALC"),
+        _ => return None,
+    };
+    observation(
+        Content {
+            code,
+            display,
+            grade: result.grade,
+            method: method.to_owned(),
+            note: words::cells(result),
+            sufficiency: if result.grade.is_some() {
+                "sufficient"
+            } else {
+                "insufficient"
+            },
+            derived_from: inputs::references([&result.value], MOST_INPUTS),
         },
         assessment,
         ctx,

@@ -8,8 +8,8 @@ use time::{Date, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3
 use crate::clinical::{
     analyte::Analyte,
     assessment::{
-        Assessment, Candidate, Doubt, Fit, Grade, Lineage, LineageResult, RuleFinding, Urgency,
-        Value, Verdict,
+        Assessment, Candidate, CellResult, Doubt, Fit, Grade, Lineage, LineageResult, RuleFinding,
+        Urgency, Value, Verdict,
     },
     quantity::Interval,
     time::{Precision, SampleTime},
@@ -274,6 +274,29 @@ pub fn lineage(result: &LineageResult, index: Option<Date>) -> String {
     if index.is_some_and(|day| day != value.at.day()) {
         remarks.push(value.at.day().to_string());
     }
+    counted(name, value, result.limit, remarks)
+}
+
+/// The same of white cells and lymphocytes.
+pub fn cells(result: &CellResult) -> String {
+    let mut remarks = Vec::new();
+    if let Some(limit) = result.limit {
+        remarks.push(format!("limit {}", limit.normalize()));
+    }
+    remarks.push(match result.grade {
+        Some(Grade::None) => "not low".to_owned(),
+        Some(certain) => grade(certain).to_owned(),
+        None => "not decided".to_owned(),
+    });
+    let name = match result.analyte {
+        Analyte::Alc => "Lymphocytes",
+        _ => "WBC",
+    };
+    counted(name, &result.value, result.limit, remarks)
+}
+
+/// A count with what there is to say of it.
+fn counted(name: &str, value: &Value, limit: Option<Decimal>, mut remarks: Vec<String>) -> String {
     if value.suspect {
         remarks.push("please verify".to_owned());
     }
@@ -282,7 +305,7 @@ pub fn lineage(result: &LineageResult, index: Option<Date>) -> String {
     }
     format!(
         "{name} {} {} ({})",
-        number(value, result.limit),
+        number(value, limit),
         unit(value.analyte),
         remarks.join(", ")
     )

@@ -160,7 +160,7 @@ async fn fill(
     verify_first: bool,
     delivery: OpenDelivery,
 ) -> Tried<Leased> {
-    let (_, known) = rows::patient(connection, patient)
+    let (tenant, known) = rows::patient(connection, patient)
         .await?
         .ok_or(StoreError::Unreadable("a delivery without patient"))?;
     let earlier = connection
@@ -170,9 +170,13 @@ async fn fill(
     for item in items.iter_mut().filter(|item| item.kind == "Flag") {
         item.unconfirmed = unconfirmed(connection, target, item).await?;
     }
+    let mut watched = watched(connection, target, patient).await?;
+    row::number_watched(&mut watched);
     Ok(Leased {
         target,
         patient,
+        tenant,
+        patient_key: known.key,
         fence,
         remote_ids: remote_ids(connection, target, &items).await?,
         delivery: delivery.id,
@@ -184,6 +188,7 @@ async fn fill(
         patient_identifiers: known.identifiers,
         patient_references: known.references,
         items,
+        watched,
         waiting_since: delivery.waiting_since,
         reachable_ms: delivery.reachable_ms,
         correlation_id: delivery.correlation_id,
@@ -194,6 +199,17 @@ async fn fill(
 async fn items(connection: &Connection, target: TargetId, delivery: i64) -> Tried<Vec<Item>> {
     connection
         .list(row::ITEMS, &[&target.0, &delivery], row::item)
+        .await
+}
+
+/// Open Flags that stand there and are not about to be written.
+async fn watched(
+    connection: &Connection,
+    target: TargetId,
+    patient: PatientId,
+) -> Tried<Vec<Item>> {
+    connection
+        .list(row::WATCHED, &[&target.0, &patient.0], row::item)
         .await
 }
 
@@ -447,11 +463,7 @@ async fn keep_written(
          seen_at = excluded.seen_at";
     const FORGET: &str = "DELETE FROM remote_resource \
          WHERE target_id = $1 AND fhir_type = $2 AND fhir_id = $3";
-    let Some(item) = leased
-        .items
-        .iter()
-        .find(|item| item.ordinal == written.ordinal)
-    else {
+    let Some(item) = leased.item(written.ordinal) else {
         return Ok(());
     };
     // One that was replaced meanwhile keeps its state, but it does stand there.

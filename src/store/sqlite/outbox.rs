@@ -177,7 +177,7 @@ fn fill(
     verify_first: bool,
     delivery: OpenDelivery,
 ) -> Result<Leased> {
-    let (_, known) = rows::patient(connection, patient)?
+    let (tenant, known) = rows::patient(connection, patient)?
         .ok_or(StoreError::Unreadable("a delivery without patient"))?;
     let last = params![delivery.id, row::EARLIER];
     let earlier = all(connection, row::CLASSES, last, |row| row::class(row))?;
@@ -185,9 +185,13 @@ fn fill(
     for item in items.iter_mut().filter(|item| item.kind == "Flag") {
         item.unconfirmed = unconfirmed(connection, target, item)?;
     }
+    let mut watched = watched(connection, target, patient)?;
+    row::number_watched(&mut watched);
     Ok(Leased {
         target,
         patient,
+        tenant,
+        patient_key: known.key,
         fence,
         remote_ids: remote_ids(connection, target, &items)?,
         delivery: delivery.id,
@@ -199,6 +203,7 @@ fn fill(
         patient_identifiers: known.identifiers,
         patient_references: known.references,
         items,
+        watched,
         waiting_since: delivery.waiting_since,
         reachable_ms: delivery.reachable_ms,
         correlation_id: delivery.correlation_id,
@@ -209,6 +214,12 @@ fn fill(
 fn items(connection: &Connection, target: TargetId, delivery: i64) -> Result<Vec<Item>> {
     let which = params![target.0, delivery];
     all(connection, row::ITEMS, which, |row| row::item(row))
+}
+
+/// Open Flags that stand there and are not about to be written.
+fn watched(connection: &Connection, target: TargetId, patient: PatientId) -> Result<Vec<Item>> {
+    let which = params![target.0, patient.0];
+    all(connection, row::WATCHED, which, |row| row::item(row))
 }
 
 /// Our revisions since the one that is known there.
@@ -439,11 +450,7 @@ fn keep_written(
          remote_id = excluded.remote_id, etag = excluded.etag, \
          written_hash = excluded.written_hash, written_revision = excluded.written_revision, \
          seen_at = excluded.seen_at";
-    let Some(item) = leased
-        .items
-        .iter()
-        .find(|item| item.ordinal == written.ordinal)
-    else {
+    let Some(item) = leased.item(written.ordinal) else {
         return Ok(());
     };
     // One that was replaced meanwhile keeps its state, but it does stand there.

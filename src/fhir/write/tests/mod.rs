@@ -123,6 +123,7 @@ fn resources_come_in_sending_order() {
             "Observation",
             "Observation",
             "Observation",
+            "Observation",
             "DiagnosticReport",
             "Flag",
             "Provenance"
@@ -293,7 +294,7 @@ fn what_rested_on_a_withdrawn_result_is_entered_in_error() {
     for observation in of(&made, "Observation") {
         assert_eq!(observation.body["status"], "entered-in-error");
     }
-    assert_eq!(of(&made, "Observation").len(), 4);
+    assert_eq!(of(&made, "Observation").len(), 5);
 }
 
 #[test]

@@ -531,7 +531,7 @@ fn rules_of_the_bundle() {
         .iter()
         .position(|entry| entry["resource"]["resourceType"] == "Flag")
         .unwrap();
-    assert_eq!(flag, 6);
+    assert_eq!(flag, 7);
     let breaches = vec![
         ("/resourceType", Some(json!("List"))),
         ("/type", None),
@@ -539,16 +539,16 @@ fn rules_of_the_bundle() {
         ("/total", Some(json!(1))),
         ("/entry", Some(json!([]))),
         ("/entry/0", None),
-        ("/entry/7", None),
+        ("/entry/8", None),
         ("/entry/-", Some(bundle["entry"][0].clone())),
-        ("/entry/6/request", None),
-        ("/entry/6/request/method", Some(json!("POST"))),
-        ("/entry/6/request/url", Some(json!("Observation/mf-1"))),
-        ("/entry/6/request/ifNoneExist", Some(json!("identifier=x"))),
-        ("/entry/6/resource", None),
-        ("/entry/6/resource/status", Some(json!("on-hold"))),
-        ("/entry/6/resource/resourceType", Some(json!("Patient"))),
-        ("/entry/6/fullUrl", Some(json!("urn:uuid:0"))),
+        ("/entry/7/request", None),
+        ("/entry/7/request/method", Some(json!("POST"))),
+        ("/entry/7/request/url", Some(json!("Observation/mf-1"))),
+        ("/entry/7/request/ifNoneExist", Some(json!("identifier=x"))),
+        ("/entry/7/resource", None),
+        ("/entry/7/resource/status", Some(json!("on-hold"))),
+        ("/entry/7/resource/resourceType", Some(json!("Patient"))),
+        ("/entry/7/fullUrl", Some(json!("urn:uuid:0"))),
     ];
     breaks("writeback-bundle", &bundle, breaches);
     let empty = json!({"resourceType": "Bundle", "type": "transaction"});

@@ -9,9 +9,9 @@ use crate::{
     clinical::{
         analyte::Analyte,
         assessment::{
-            Assessment, Candidate, Decision, Doubt, EvidenceLine, Family, Finding, Fit, FlagChange,
-            FlagState, Grade, IndexSpecimen, Lineage, LineageResult, Output, ReportChange,
-            RuleFinding, TraceStep, Urgency, Value, Verdict,
+            Assessment, Candidate, CellResult, Decision, Doubt, EvidenceLine, Family, Finding, Fit,
+            FlagChange, FlagState, Grade, IndexSpecimen, Lineage, LineageResult, Output,
+            ReportChange, RuleFinding, TraceStep, Urgency, Value, Verdict,
         },
         quantity::Interval,
         time::{Precision, SampleTime},
@@ -130,6 +130,12 @@ pub(super) fn pancytopenia() -> Assessment {
             low(Lineage::Neutrophil, Grade::Severe, "1.8", anc.clone()),
             low(Lineage::Platelet, Grade::VerySevere, "150", platelets.clone()),
         ],
+        cells: vec![CellResult {
+            analyte: Analyte::Wbc,
+            grade: Some(Grade::Severe),
+            value: value(Analyte::Wbc, "1.9", ("1.9", "10*9/L"), 5),
+            limit: Some("4.0".parse().unwrap()),
+        }],
         patterns: vec![RuleFinding {
             sentence: "All three blood lines are below the limit for age.".into(),
             next: "film, reticulocytes, B12/folate/copper, LDH, viral screen, drug review; repeat in 24-72 h; haematology referral",
