@@ -456,3 +456,16 @@ pub struct Decision {
     /// Reports.
     pub reports: Vec<ReportChange>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_read_as_it_is_written() {
+        for family in Family::ALL {
+            assert_eq!(Family::from_str_exact(family.as_str()), Some(family));
+        }
+        assert_eq!(Family::from_str_exact("Anaemia"), None);
+    }
+}

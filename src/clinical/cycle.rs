@@ -444,6 +444,13 @@ mod tests {
     }
 
     #[test]
+    fn an_episode_is_on_the_first_day_of_its_lowest_count() {
+        let found = episodes(&series("0 2.0, 3 0.3, 5 0.1, 7 0.1, 9 0.2, 12 1.8"));
+        let days: Vec<i32> = found.iter().map(|episode| episode.day).collect();
+        assert_eq!(days, [5]);
+    }
+
+    #[test]
     fn cyv1_two_deep_nadirs_and_a_clear_period() {
         let cycle = evaluate(&series(
             "0 2.4, 2 2.1, 4 1.3, 7 0.21, 9 0.08, 11 0.35, 14 1.9, 16 2.6, 18 2.2, 21 2.5, \

@@ -507,10 +507,11 @@ impl Judgement<'_> {
                 (Output::Nothing, 6)
             };
         }
+        // Its gate leaves the neutrophils as the only low line.
         let duffy = self
             .candidate("M01")
             .is_some_and(|candidate| candidate.gate.is_true() && candidate.listed());
-        if duffy && low == [Lineage::Neutrophil] && !strong {
+        if duffy && !strong {
             return (Output::Report, 7);
         }
         if low.len() >= 2 {
