@@ -104,6 +104,10 @@ impl Patient {
             ["acknowledge", family, "until", until] => {
                 self.finding(family).acknowledged = Some((Acknowledged::Known, moment(until)));
             }
+            ["acknowledge", family, "as", "not", "relevant"] => {
+                let for_ever = self.as_of + Duration::days(10_000);
+                self.finding(family).acknowledged = Some((Acknowledged::NotRelevant, for_ever));
+            }
             ["deceased"] => {
                 self.timeline.person.deceased = true;
             }
