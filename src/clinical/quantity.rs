@@ -193,3 +193,36 @@ impl Interval {
             .map(|end| end.value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_decides_only_what_holds_for_all_of_it() {
+        const T: Truth = Truth::True;
+        const F: Truth = Truth::False;
+        const U: Truth = Truth::Unknown;
+        let five = Decimal::from(5);
+        // Below and above 4, 5 and 6.
+        for (name, interval, below, above) in [
+            ("5", Interval::exact(five), [F, F, T], [T, F, F]),
+            ("<5", Interval::below(five), [U, T, T], [U, F, F]),
+            ("<=5", Interval::at_most(five), [U, U, T], [U, F, F]),
+            (">5", Interval::above(five), [F, F, U], [T, T, U]),
+            (">=5", Interval::at_least(five), [F, F, U], [T, U, U]),
+        ] {
+            let limits = [4, 5, 6].map(Decimal::from);
+            assert_eq!(
+                limits.map(|limit| interval.is_below(limit)),
+                below,
+                "{name}"
+            );
+            assert_eq!(
+                limits.map(|limit| interval.is_above(limit)),
+                above,
+                "{name}"
+            );
+        }
+    }
+}

@@ -383,6 +383,7 @@ pub(crate) fn add_results(
     specimen: &Arc<str>,
 ) {
     let mut draw = Draw::Unspecified;
+    let mut point_of_care = false;
     for item in text
         .split(',')
         .map(str::trim)
@@ -397,6 +398,10 @@ pub(crate) fn add_results(
                 draw = Draw::Venous;
                 continue;
             }
+            "POC" => {
+                point_of_care = true;
+                continue;
+            }
             _ => {}
         }
         add_result(timeline, item, at, specimen);
@@ -408,6 +413,9 @@ pub(crate) fn add_results(
         .filter(|found| found.specimen == key)
     {
         measurement.draw = draw;
+        if point_of_care {
+            measurement.method = Method::PointOfCare;
+        }
     }
 }
 
