@@ -44,15 +44,19 @@ pub(super) fn judge(found: &Found, item: &Item, wanted: &Value) -> Standing {
     let there = fingerprint(item, &found.resource);
     let same = unedited(&there, &fingerprint(item, wanted));
     let tagged = content_hash(&found.resource) == Some(item.content_hash.as_str());
+    // A revision between may still be on its way, and name the version that was read: it is written
+    // once more, so that it comes too late.
+    let settled = item.unconfirmed.is_empty() || revision(found) == Some(item.revision);
     if item.kind != "Flag" {
-        return if tagged && same {
+        return if tagged && same && settled {
             Standing::Ours
         } else {
             Standing::Outdated
         };
     }
     match (tagged, same) {
-        (true, true) => Standing::Ours,
+        (true, true) if settled => Standing::Ours,
+        (true, true) => Standing::Outdated,
         // Written by this very revision and changed afterwards: nothing outranks that.
         (true, false) => Standing::Human(human(&found.resource)),
         (false, _) => {

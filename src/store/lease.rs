@@ -132,8 +132,8 @@ pub struct Item {
     pub written_revision: Option<i64>,
     /// A new episode or an escalation: it is written over a human's edit.
     pub outranks_human: bool,
-    /// Of a Flag: our revisions between the one known there and this one, the newest first. One of
-    /// them may stand there: it was replaced while nobody knew what had become of it.
+    /// Our revisions between the one known there and this one, the newest first. One of them may
+    /// stand there or be on its way: it was replaced while nobody knew what had become of it.
     pub unconfirmed: Vec<Unconfirmed>,
 }
 

@@ -554,11 +554,30 @@ pub(crate) const WATCHED: &str = "SELECT CAST(0 AS bigint), resource.fhir_type, 
      WHERE delivery.target_id = $1 AND item.state = 'open' AND item.fhir_type = 'Flag' \
      AND item.fhir_id = finding.flag_id) ORDER BY resource.fhir_id";
 
+/// A human's edit was read: what was decided before that was known, and does not outrank it, is not
+/// written. `$1`: state of the item; `$2`: the Flag; `$3`: target.
+pub(crate) const LEAVE_TO_HUMAN: &str = "UPDATE delivery_item SET state = $1 \
+     WHERE fhir_type = 'Flag' AND fhir_id = $2 AND state = 'open' AND NOT outranks_human \
+     AND EXISTS (SELECT 1 FROM delivery \
+     WHERE delivery.id = delivery_item.delivery_id AND delivery.target_id = $3)";
+
+/// Whether a new episode or an escalation of a Flag waits to be written: it was decided after the
+/// human's edit and outranks it. `$1`: the Flag; `$2`: target.
+pub(crate) const OUTRANKED: &str = "SELECT 1 FROM delivery_item AS item \
+     JOIN delivery ON delivery.id = item.delivery_id \
+     WHERE item.fhir_type = 'Flag' AND item.fhir_id = $1 AND item.state = 'open' \
+     AND item.outranks_human AND delivery.target_id = $2 LIMIT 1";
+
 /// Gives watched items ordinals that no item of the delivery has.
 pub(crate) fn number_watched(items: &mut [Item]) {
     for (ordinal, item) in (FIRST_WATCHED..).zip(items) {
         item.ordinal = ordinal;
     }
+}
+
+/// Whether revisions of ours lie between this one and the one that is known there.
+pub(crate) fn has_skipped(item: &Item) -> bool {
+    item.revision > item.written_revision.unwrap_or(0) + 1
 }
 
 pub(crate) fn item(row: &impl Row) -> Result<Item> {

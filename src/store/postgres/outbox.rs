@@ -167,7 +167,7 @@ async fn fill(
         .list(row::CLASSES, &[&delivery.id, &row::EARLIER], row::class)
         .await?;
     let mut items = items(connection, target, delivery.id).await?;
-    for item in items.iter_mut().filter(|item| item.kind == "Flag") {
+    for item in items.iter_mut().filter(|item| row::has_skipped(item)) {
         item.unconfirmed = unconfirmed(connection, target, item).await?;
     }
     let mut watched = watched(connection, target, patient).await?;
@@ -503,7 +503,7 @@ async fn keep_written(
         }
     }
     if item.kind == "Flag" {
-        keep_human(connection, leased.patient, item, written, now).await?;
+        keep_human(connection, leased, item, written, now).await?;
     }
     Ok(())
 }
@@ -511,7 +511,7 @@ async fn keep_written(
 /// What a human did to the Flag belongs to the finding: the next decision must know.
 async fn keep_human(
     connection: &Connection,
-    patient: PatientId,
+    leased: &Leased,
     item: &Item,
     written: &Written,
     now: i64,
@@ -525,6 +525,10 @@ async fn keep_human(
         Fate::HumanEdited { inactive } => (written.hash.as_deref().unwrap_or("edited"), inactive),
         Fate::HumanDeleted => ("deleted", true),
     };
+    let which: [&(dyn ToSql + Sync); 2] = [&item.id, &leased.target.0];
+    if connection.first(row::OUTRANKED, &which).await?.is_some() {
+        return Ok(());
+    }
     let why = closed.then(|| codec::acknowledged_word(Acknowledged::NotRelevant));
     connection
         .run(
@@ -532,11 +536,17 @@ async fn keep_human(
             &[&item.id, &hash, &Millis(now), &why, &Millis(row::FOR_EVER)],
         )
         .await?;
+    connection
+        .run(
+            row::LEAVE_TO_HUMAN,
+            &[&written.fate.as_str(), &item.id, &leased.target.0],
+        )
+        .await?;
     // The order goes on: what was decided before this is older.
     connection
         .run(
             "UPDATE patient SET seq = seq + 1 WHERE id = $1",
-            &[&patient.0],
+            &[&leased.patient.0],
         )
         .await?;
     Ok(())

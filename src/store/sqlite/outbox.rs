@@ -182,7 +182,7 @@ fn fill(
     let last = params![delivery.id, row::EARLIER];
     let earlier = all(connection, row::CLASSES, last, |row| row::class(row))?;
     let mut items = items(connection, target, delivery.id)?;
-    for item in items.iter_mut().filter(|item| item.kind == "Flag") {
+    for item in items.iter_mut().filter(|item| row::has_skipped(item)) {
         item.unconfirmed = unconfirmed(connection, target, item)?;
     }
     let mut watched = watched(connection, target, patient)?;
@@ -488,7 +488,7 @@ fn keep_written(
         }
     }
     if item.kind == "Flag" {
-        keep_human(connection, leased.patient, item, written, now)?;
+        keep_human(connection, leased, item, written, now)?;
     }
     Ok(())
 }
@@ -496,7 +496,7 @@ fn keep_written(
 /// What a human did to the Flag belongs to the finding: the next decision must know.
 fn keep_human(
     connection: &Connection,
-    patient: PatientId,
+    leased: &Leased,
     item: &Item,
     written: &Written,
     now: i64,
@@ -506,6 +506,10 @@ fn keep_human(
         Fate::HumanEdited { inactive } => (written.hash.as_deref().unwrap_or("edited"), inactive),
         Fate::HumanDeleted => ("deleted", true),
     };
+    let which = params![item.id, leased.target.0];
+    if first(connection, row::OUTRANKED, which, |_| Ok(()))?.is_some() {
+        return Ok(());
+    }
     let why = closed.then(|| codec::acknowledged_word(Acknowledged::NotRelevant));
     execute(
         connection,
@@ -515,11 +519,16 @@ fn keep_human(
          WHERE flag_id = ?1",
         params![item.id, hash, now, why, row::FOR_EVER],
     )?;
+    execute(
+        connection,
+        row::LEAVE_TO_HUMAN,
+        params![written.fate.as_str(), item.id, leased.target.0],
+    )?;
     // Whoever has read the finding has to read it again.
     execute(
         connection,
         "UPDATE patient SET seq = seq + 1 WHERE id = ?1",
-        params![patient.0],
+        params![leased.patient.0],
     )?;
     Ok(())
 }
