@@ -1140,6 +1140,48 @@ mod contract {
         assert!(last.watched.is_empty(), "{:?}", last.watched);
     }
 
+    pub(super) async fn what_was_decided_before_a_humans_edit_was_read(engine: &dyn Engine) {
+        let store = engine.open();
+        let target = store.target("main", "http://fhir.test").await.unwrap();
+        // What is decided while the Flag is looked at, and whether it is written all the same.
+        for (patient, decided, written) in [("p1", 150, false), ("p2", 40, true)] {
+            let send = async |name: &str, value| {
+                sending(&format!("{patient} {name} {value}"))
+                    .of(&[patient], vec![hb(&format!("{patient}-{name}"), value)])
+                    .to(target)
+                    .receipt(&store)
+                    .await;
+            };
+            let lease = async || store.lease(target, NOW, 1).await.unwrap().remove(0);
+            let settle = async |leased: &Leased, done| {
+                let settled = settlement(Next::Delivered, done, NOW);
+                assert!(store.settle(leased, settled).await.unwrap());
+            };
+            send("1", 90).await;
+            let first = lease().await;
+            settle(&first, all_written(&first)).await;
+            send("2", 95).await;
+            let second = lease().await;
+            send("2", decided.max(150)).await;
+            send("1", decided).await;
+            let mut done = all_written(&second);
+            done.push(Written {
+                ordinal: second.watched[0].ordinal,
+                fate: Fate::HumanEdited { inactive: true },
+                ..done[0].clone()
+            });
+            settle(&second, done).await;
+            let known = store.patient("default", second.patient).await;
+            let known = known.unwrap().unwrap();
+            assert_eq!(known.findings[0].finding.human.is_some(), !written);
+            let third = lease().await;
+            let flags = third.items.iter().filter(|item| item.kind == "Flag");
+            assert_eq!(flags.count(), usize::from(written), "{patient}");
+            settle(&third, all_written(&third)).await;
+            assert!(store.lease(target, NOW, 1).await.unwrap().is_empty());
+        }
+    }
+
     pub(super) async fn types_that_a_target_does_not_take_are_skipped(engine: &dyn Engine) {
         let store = engine.open();
         let target = store.target("main", "http://fhir.test").await.unwrap();
@@ -1567,6 +1609,7 @@ every_engine!(
     a_probe_is_any_of_the_most_urgent,
     what_a_human_did_reaches_the_next_decision,
     an_open_flag_is_watched_by_what_does_not_write_it,
+    what_was_decided_before_a_humans_edit_was_read,
     types_that_a_target_does_not_take_are_skipped,
     searches_find_current_versions_of_their_tenant,
     a_deleted_patient_is_nowhere_and_may_come_back,

@@ -372,6 +372,31 @@ mod tests {
     }
 
     #[test]
+    fn what_stood_there_before_is_written_again_while_another_is_on_its_way() {
+        let wanted = flag("a", "active", "one");
+        let there = |revision: &str| {
+            let mut there = wanted.clone();
+            there["meta"]["source"] =
+                json!(format!("https://marrowflag.org/fhir/revision/{revision}"));
+            found(there, "W/\"1\"")
+        };
+        for kind in ["Flag", "DiagnosticReport"] {
+            let mut item = Item {
+                kind: kind.to_owned(),
+                revision: 3,
+                ..item(wanted.clone())
+            };
+            assert_eq!(judge(&there("1"), &item, &wanted), Standing::Ours);
+            item.unconfirmed.push(Unconfirmed {
+                content_hash: "b".to_owned(),
+                body: flag("b", "active", "two"),
+            });
+            assert_eq!(judge(&there("1"), &item, &wanted), Standing::Outdated);
+            assert_eq!(judge(&there("3"), &item, &wanted), Standing::Ours);
+        }
+    }
+
+    #[test]
     fn a_humans_version_that_is_remembered_is_written_over() {
         let human = flag("a", "inactive", "one");
         let wanted = flag("b", "active", "two");

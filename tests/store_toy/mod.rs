@@ -1,5 +1,6 @@
 //! A toy of a model and what it is asked with, so that tests of a store say what the store does
-//! and not what medicine says: a haemoglobin below 100 raises one Flag, anything else closes it.
+//! and not what medicine says: a haemoglobin below 100 raises one Flag, one below 50 escalates it,
+//! anything else closes it.
 #![allow(
     dead_code,
     clippy::allow_attributes,
@@ -68,7 +69,10 @@ impl Model for Toy {
         let flags = match held {
             None if !low => Vec::new(),
             held => {
-                let finding = held.unwrap_or_else(|| finding(state));
+                let mut finding = held.unwrap_or_else(|| finding(state));
+                if lowest.is_some_and(|lowest| lowest < 50.into()) {
+                    finding.urgency = Urgency::U4;
+                }
                 vec![FlagChange {
                     write: true,
                     notify: false,
@@ -118,14 +122,16 @@ impl Model for Toy {
         ));
         for change in &conclusion.decision.flags {
             let id = flag_id(whose.key);
+            let escalated = change.finding.urgency == Urgency::U4;
+            let mut flag = json!({"resourceType": "Flag", "id": id,
+                "status": format!("{:?}", change.finding.state)});
+            if escalated {
+                flag["code"] = json!({"text": "very low"});
+            }
             output.push(Output {
                 family: Some(change.finding.family),
-                ..output_of(
-                    "Flag",
-                    &id,
-                    json!({"resourceType": "Flag", "id": id,
-                        "status": format!("{:?}", change.finding.state)}),
-                )
+                outranks_human: escalated,
+                ..output_of("Flag", &id, flag)
             });
         }
         output.retain(|one| {
