@@ -53,7 +53,7 @@ limits:
 prove:
     MARROWFLAG_SIM_SEEDS=2000 cargo test --locked --test simulation -- --nocapture --test-threads 1
     MARROWFLAG_ROUNDS=10 cargo test --locked --features fault-injection --test crash_points -- --nocapture --test-threads 1
-    MARROWFLAG_CYCLES=200 MARROWFLAG_ROUNDS=100 MARROWFLAG_OVERLOAD=40 cargo test --locked --test under_load -- --nocapture --test-threads 1
+    MARROWFLAG_CYCLES=200 MARROWFLAG_ROUNDS=100 MARROWFLAG_OVERLOAD=20 cargo test --locked --test under_load -- --nocapture --test-threads 1
     MARROWFLAG_ROUNDS=200 cargo test --locked --test replicas -- --nocapture --test-threads 1
     MARROWFLAG_FULL_SECONDS=60 MARROWFLAG_SYNC_POSITIONS=50 MARROWFLAG_PAGES=100 \
         cargo test --locked --test operator -- --nocapture
