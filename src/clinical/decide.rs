@@ -268,7 +268,7 @@ fn cells(context: &Context<'_>) -> Vec<CellResult> {
         .into_iter()
         .filter_map(|analyte| specimen.get(analyte))
         .map(|reading| {
-            let (limit, grade) = grade::cells(reading, timeline, specimen, context.tuning());
+            let (limit, grade) = grade::cells(reading, context.ages.as_ref(), context.tuning());
             CellResult {
                 analyte: reading.analyte,
                 grade,

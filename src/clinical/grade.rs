@@ -377,14 +377,9 @@ fn between(value: Interval, bounds: &[(Decimal, Grade)]) -> (Grade, Grade) {
 /// The limit for age of white cells or lymphocytes, and their grade when only one is possible.
 pub fn cells(
     reading: &Reading,
-    timeline: &Timeline,
-    specimen: &Specimen,
+    ages: Option<&Ages>,
     tuning: &Tuning,
 ) -> (Option<Decimal>, Option<Grade>) {
-    let ages = timeline
-        .person
-        .birth
-        .and_then(|birth| Ages::new(birth, specimen.day()));
     let Some(ages) = ages else {
         return (None, None);
     };

@@ -53,7 +53,13 @@ static FEVER_ANC: Limit = Limit::new(
 );
 
 /// Why a Flag closes that a clinician called not relevant, on a card or by closing it on a server.
-pub const NOT_RELEVANT: &str = "not relevant";
+const NOT_RELEVANT: &str = "not relevant";
+
+/// Whether a Flag closes here because a human closed it on a server: there it stands as the human
+/// left it.
+pub fn closes_after_human(change: &FlagChange) -> bool {
+    change.why == NOT_RELEVANT && change.finding.human.is_some()
+}
 
 /// Limits of this module.
 pub fn limits() -> Vec<&'static Limit> {

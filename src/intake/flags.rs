@@ -52,9 +52,7 @@ impl Model for OnFlags {
             Deed::Retraction => {
                 decision.flags = case.findings.iter().filter_map(withdrawn).collect();
             }
-            Deed::Closing => decision.flags.retain(|change| {
-                change.why == life_cycle::NOT_RELEVANT && change.finding.human.is_some()
-            }),
+            Deed::Closing => decision.flags.retain(life_cycle::closes_after_human),
         }
         conclusion.wanted = write::affected(decision, &self.model.tenant, case.key);
         conclusion

@@ -89,9 +89,7 @@ impl Model for SubmissionModel {
                     family: change.map(|change| change.finding.family),
                     // What a human closed there stands as the human left it.
                     send: (resource.kind != "Observation" || self.settings.write_observations)
-                        && !change.is_some_and(|change| {
-                            change.why == life_cycle::NOT_RELEVANT && change.finding.human.is_some()
-                        }),
+                        && !change.is_some_and(life_cycle::closes_after_human),
                     outranks_human: change.is_some_and(|change| {
                         matches!(change.why, "raised" | "escalated" | "relapsed")
                     }),

@@ -137,6 +137,13 @@ pub struct Item {
     pub unconfirmed: Vec<Unconfirmed>,
 }
 
+impl Item {
+    /// Whether revisions of ours lie between this one and the one that is known there.
+    pub(crate) fn has_skipped(&self) -> bool {
+        self.revision > self.written_revision.unwrap_or(0) + 1
+    }
+}
+
 /// A revision of ours of which nobody knows whether it was written.
 #[derive(Debug, Clone)]
 pub struct Unconfirmed {

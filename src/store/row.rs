@@ -575,11 +575,6 @@ pub(crate) fn number_watched(items: &mut [Item]) {
     }
 }
 
-/// Whether revisions of ours lie between this one and the one that is known there.
-pub(crate) fn has_skipped(item: &Item) -> bool {
-    item.revision > item.written_revision.unwrap_or(0) + 1
-}
-
 pub(crate) fn item(row: &impl Row) -> Result<Item> {
     Ok(Item {
         ordinal: get(row, 0)?,

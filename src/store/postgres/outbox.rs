@@ -167,7 +167,7 @@ async fn fill(
         .list(row::CLASSES, &[&delivery.id, &row::EARLIER], row::class)
         .await?;
     let mut items = items(connection, target, delivery.id).await?;
-    for item in items.iter_mut().filter(|item| row::has_skipped(item)) {
+    for item in items.iter_mut().filter(|item| item.has_skipped()) {
         item.unconfirmed = unconfirmed(connection, target, item).await?;
     }
     let mut watched = watched(connection, target, patient).await?;

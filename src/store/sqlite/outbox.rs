@@ -182,7 +182,7 @@ fn fill(
     let last = params![delivery.id, row::EARLIER];
     let earlier = all(connection, row::CLASSES, last, |row| row::class(row))?;
     let mut items = items(connection, target, delivery.id)?;
-    for item in items.iter_mut().filter(|item| row::has_skipped(item)) {
+    for item in items.iter_mut().filter(|item| item.has_skipped()) {
         item.unconfirmed = unconfirmed(connection, target, item)?;
     }
     let mut watched = watched(connection, target, patient)?;
